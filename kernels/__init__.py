@@ -1,0 +1,1 @@
+"""Compute on plain tensors and index arrays; nothing here knows a Representation."""

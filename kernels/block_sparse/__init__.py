@@ -1,0 +1,1 @@
+"""Multiply with matrices stored as dense blocks."""

@@ -1,0 +1,1 @@
+"""Store tensors that are mostly zeros, each representation in one way."""

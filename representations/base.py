@@ -1,0 +1,251 @@
+"""Define Representation, the one interface, and the values that travel with it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar, Self
+
+import torch
+from torch import Tensor
+
+from sparsebench.representations.pattern import Pattern
+
+OPERATIONS: tuple[str, ...] = ("matmul", "rmatmul", "sampled_matmul", "conv2d")
+"""What can be asked of a representation; `Representation.provenance` answers for each one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Storage:
+    """Bytes that a representation holds, by what they are for.
+
+    Attributes:
+        value_bytes: bytes of stored values, fill (zeros that are stored all the same) included.
+        index_bytes: bytes of everything that says where the values stand.
+    """
+
+    value_bytes: int
+    index_bytes: int
+
+    def __post_init__(self) -> None:
+        if self.value_bytes < 0 or self.index_bytes < 0:
+            raise ValueError(f"expected byte counts ≥ 0, got {self}; count the arrays that are held")
+
+    @property
+    def stored_bytes(self) -> int:
+        """Return the bytes of values and indices together."""
+        return self.value_bytes + self.index_bytes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spec:
+    """What a representation would be asked to do; `Representation.unsupported` judges it before anything is built.
+
+    Attributes:
+        operation: "build" or one of OPERATIONS; "train" stands for matmul with both gradients.
+        shape: (m, k) of a matrix, or (out, in, kh, kw) of a convolution weight.
+        dtype: of the values.
+        device: "cpu" or "cuda".
+        pattern: where the zeros are, if known.
+    """
+
+    operation: str
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    device: str
+    pattern: Pattern | None = None
+
+
+class Representation(ABC):
+    """Hold one sparse matrix (m, k), or one convolution weight (out, in, kh, kw), stored in one way.
+
+    A convolution weight multiplies as the matrix (out, in·kh·kw); `matrix_shape` is that shape.
+
+    A subclass must give `name`, `build`, `to_dense`, `matmul` and `storage`. It gains from giving `rmatmul`,
+    `sampled_matmul`, and `values` with `with_values` (with these three products it trains), `conv2d`, `transpose`,
+    `requires` and `unsupported`. What it does not give is derived here, and `provenance` says so.
+
+    Attributes:
+        shape: of the tensor that was stored.
+        dtype: of its values.
+        device: where its values live.
+    """
+
+    name: ClassVar[str]
+    """How tables call it: `library-format`."""
+    requires: ClassVar[tuple[str, ...]] = ()
+    """Importable modules that it needs; where one is missing the status is `not_installed`."""
+    dense_storage: ClassVar[bool] = False
+    """True if it stores every element by design. Declared, so that nothing densifies silently."""
+
+    def __init__(self, source: Tensor) -> None:
+        """Remember shape, dtype and device of the tensor that is stored; the tensor itself is not kept."""
+        self.shape: tuple[int, ...] = tuple(source.shape)
+        self.dtype: torch.dtype = source.dtype
+        self.device: torch.device = source.device
+
+    # What every representation gives
+
+    @classmethod
+    @abstractmethod
+    def build(cls, tensor: Tensor, pattern: Pattern | None = None) -> Self:
+        """Store a copy of a tensor.
+
+        Args:
+            tensor: 2-D (m, k) of any layout, or strided 4-D (out, in, kh, kw). Neither kept nor changed.
+            pattern: where its zeros are, as a hint at block sizes; the result is exact without it.
+
+        Raises:
+            ValueError: if the tensor is neither 2-D nor 4-D.
+        """
+
+    @abstractmethod
+    def to_dense(self) -> Tensor:
+        """Return the tensor as a new strided tensor of `shape`."""
+
+    @abstractmethod
+    def matmul(self, x: Tensor) -> Tensor:
+        """Return self @ x, (m, k) @ (k, n) -> (m, n), strided, in `dtype`."""
+
+    @abstractmethod
+    def storage(self) -> Storage:
+        """Return the bytes that this object really holds."""
+
+    # What it may give
+
+    @classmethod
+    def unsupported(cls, spec: Spec) -> str | None:
+        """Return why `spec` cannot be done, in one line, or None if it can."""
+        return None
+
+    def kernel(self, operation: str) -> str:
+        """Return the name of the kernel that `operation` runs on; a dispatching subclass says which was chosen."""
+        return f"{self.name}:{self.provenance(operation)}"
+
+    @property
+    def values(self) -> Tensor:
+        """Return the stored values, (stored, …), sharing memory with this object. Training updates these."""
+        raise NotImplementedError(f"{self.name} gives no values, so it cannot be trained; implement values/with_values")
+
+    def with_values(self, values: Tensor) -> Self:
+        """Return the same pattern around other values of the same shape, without copying the index."""
+        raise NotImplementedError(f"{self.name} gives no with_values, so it cannot be trained; implement it and values")
+
+    def transpose(self) -> Representation:
+        """Return selfᵀ, a matrix (k, m). Derived: built again from the dense transpose."""
+        return type(self).build(self.to_dense().reshape(self.matrix_shape).t().contiguous())
+
+    def rmatmul(self, x: Tensor) -> Tensor:
+        """Return selfᵀ @ x, (k, m) @ (m, n) -> (k, n). Derived: a native transpose, else through dense."""
+        if self.native("transpose"):
+            return self.transpose().matmul(x)
+        return self.to_dense().reshape(self.matrix_shape).t() @ x
+
+    def sampled_matmul(self, a: Tensor, b: Tensor) -> Tensor:
+        """Return (a @ b) at the stored positions, laid out as `values` is; a (m, n), b (n, k).
+
+        The literature calls it SDDMM, sampled dense-dense matrix multiplication. It cannot be derived: only the
+        representation knows the order of its values.
+        """
+        raise NotImplementedError(
+            f"{self.name} gives no sampled_matmul, so its values have no gradient; implement it to train"
+        )
+
+    def conv2d(
+        self,
+        x: Tensor,
+        *,
+        stride: tuple[int, int] = (1, 1),
+        padding: tuple[int, int] = (0, 0),
+        dilation: tuple[int, int] = (1, 1),
+    ) -> Tensor:
+        """Return the convolution of x (n, in, h, w) with self (out, in, kh, kw) -> (n, out, h', w'). Derived: unfold.
+
+        Raises:
+            ValueError: if self is no 4-D weight, or the channels of x are not its input maps.
+        """
+        if len(self.shape) != 4:
+            raise ValueError(f"expected a weight (out, in, kh, kw) for conv2d, got shape {self.shape}")
+        out, maps, kh, kw = self.shape
+        if x.dim() != 4 or x.shape[1] != maps:
+            raise ValueError(f"expected an input (n, {maps}, h, w), got {tuple(x.shape)}")
+        columns = torch.nn.functional.unfold(x, (kh, kw), dilation=dilation, padding=padding, stride=stride)
+        n, rows, places = columns.shape
+        product = self.matmul(columns.permute(1, 0, 2).reshape(rows, n * places).contiguous())
+        height = (x.shape[2] + 2 * padding[0] - dilation[0] * (kh - 1) - 1) // stride[0] + 1
+        return product.reshape(out, n, places).permute(1, 0, 2).reshape(n, out, height, -1)
+
+    # What is the same for all
+
+    @property
+    def matrix_shape(self) -> tuple[int, int]:
+        """Return (m, k): the shape as a matrix; a weight (out, in, kh, kw) is (out, in·kh·kw)."""
+        rows, *rest = self.shape
+        columns = 1
+        for size in rest:
+            columns *= size
+        return rows, columns
+
+    @classmethod
+    def native(cls, method: str) -> bool:
+        """Tell whether the class implements `method` itself rather than leaving it to this base class."""
+        return getattr(cls, method) is not getattr(Representation, method)
+
+    @classmethod
+    def provenance(cls, operation: str) -> str:
+        """Return "native", "derived" or "missing" for one of OPERATIONS."""
+        if cls.native(operation) or (operation == "rmatmul" and cls.native("transpose")):
+            return "native"
+        return "missing" if operation == "sampled_matmul" else "derived"
+
+    @classmethod
+    def trains(cls) -> bool:
+        """Tell whether it has what training needs: values, with_values and the sampled product."""
+        return all(cls.native(part) for part in ("values", "with_values", "sampled_matmul"))
+
+    def __repr__(self) -> str:
+        return f"<{self.name} {self.shape} {self.dtype} on {self.device}, {self.storage().stored_bytes} bytes>"
+
+
+def strided_matrix(tensor: Tensor) -> Tensor:
+    """Return a tensor of any layout as a detached strided matrix (m, k); 4-D weights become (out, in·kh·kw).
+
+    The result may share memory with `tensor`: copy before keeping it.
+
+    Raises:
+        ValueError: if the tensor is neither 2-D nor 4-D.
+    """
+    check_dimensions(tensor)
+    dense = tensor.detach() if tensor.layout == torch.strided else tensor.detach().to_dense()
+    return dense.reshape(dense.shape[0], -1) if dense.dim() == 4 else dense
+
+
+def coo_matrix(tensor: Tensor) -> Tensor:
+    """Return a tensor of any layout as a coalesced sparse COO matrix (m, k), without going through dense.
+
+    Explicit zeros are dropped and duplicates added up, so that equal tensors give equal results. A new tensor.
+
+    Raises:
+        ValueError: if the tensor is neither 2-D nor 4-D.
+    """
+    check_dimensions(tensor)
+    if tensor.layout == torch.strided:
+        return strided_matrix(tensor).to_sparse_coo()
+    coo = tensor.detach().to_sparse_coo().coalesce()
+    keep = coo.values() != 0
+    return torch.sparse_coo_tensor(
+        coo.indices()[:, keep], coo.values()[keep], tuple(coo.shape), is_coalesced=True, check_invariants=False
+    )
+
+
+def check_dimensions(tensor: Tensor) -> None:
+    """Raise ValueError unless the tensor can be stored: a matrix of any layout, or a strided 4-D weight."""
+    strided = tensor.layout == torch.strided
+    if tensor.dim() == 2 or (tensor.dim() == 4 and strided):
+        return
+    raise ValueError(
+        f"expected a matrix (m, k) of any layout or a strided weight (out, in, kh, kw), "
+        f"got {tensor.dim()}-D with layout {tensor.layout}; reshape it first"
+    )
+
+

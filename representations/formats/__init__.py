@@ -1,0 +1,1 @@
+"""Hold one representation a file."""

@@ -1,0 +1,56 @@
+"""Hold every element: the dense tensor itself, the candidate that others have to beat."""
+
+from __future__ import annotations
+
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from sparsebench.representations.base import Representation, Storage, strided_matrix
+from sparsebench.representations.pattern import Pattern
+
+
+class Dense(Representation):
+    """Store the whole matrix, zeros included, contiguous."""
+
+    name = "dense"
+    dense_storage = True
+
+    def __init__(self, source: Tensor, matrix: Tensor) -> None:
+        super().__init__(source)
+        self._matrix = matrix
+
+    @classmethod
+    def build(cls, tensor: Tensor, pattern: Pattern | None = None) -> Self:
+        """Copy the tensor; see `Representation.build`."""
+        return cls(tensor, strided_matrix(tensor).clone(memory_format=torch.contiguous_format))
+
+    def to_dense(self) -> Tensor:
+        """Return a copy."""
+        return self._matrix.reshape(self.shape).clone()
+
+    def matmul(self, x: Tensor) -> Tensor:
+        """Return self @ x by torch's dense product."""
+        return self._matrix @ x
+
+    def rmatmul(self, x: Tensor) -> Tensor:
+        """Return selfᵀ @ x by torch's dense product."""
+        return self._matrix.t() @ x
+
+    def sampled_matmul(self, a: Tensor, b: Tensor) -> Tensor:
+        """Return a @ b: every position is stored."""
+        return a @ b
+
+    @property
+    def values(self) -> Tensor:
+        """Return the matrix itself, (m, k)."""
+        return self._matrix
+
+    def with_values(self, values: Tensor) -> Self:
+        """Return a dense matrix of other values, sharing them."""
+        return type(self)(values.reshape(self.shape), values)
+
+    def storage(self) -> Storage:
+        """Return m·k values and no index."""
+        return Storage(value_bytes=self._matrix.numel() * self._matrix.element_size(), index_bytes=0)

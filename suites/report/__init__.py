@@ -1,0 +1,1 @@
+"""Turn a journal into tables, plots and one HTML file."""

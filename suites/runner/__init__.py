@@ -1,0 +1,1 @@
+"""Drive isolated workers, keep the journal, resume."""

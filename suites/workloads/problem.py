@@ -1,0 +1,90 @@
+"""Define what a workload hands to the harness: cases, and for each case a Problem."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from torch import Tensor
+
+from sparsebench.representations.base import Representation, Spec
+from sparsebench.suites.cell import Case
+
+Action = Callable[[], Any]
+"""Something to time: takes nothing, returns what `Problem.outputs` understands."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quality:
+    """A figure of merit beside the time.
+
+    Attributes:
+        value: the figure.
+        metric: what it is, with its unit, as "l1_per_image".
+    """
+
+    value: float
+    metric: str
+
+
+class Problem(ABC):
+    """One case made concrete on one device: its data, its dense forms, its oracle. Holds no timing.
+
+    Attributes:
+        case: what this is an instance of.
+        device: "cpu" or "cuda".
+        tensor: what a representation is built from, strided; shared by all representations, so never changed.
+    """
+
+    case: Case
+    device: str
+    tensor: Tensor
+
+    @abstractmethod
+    def spec(self) -> Spec:
+        """Return what a representation will be asked, for `Representation.unsupported`."""
+
+    @abstractmethod
+    def references(self) -> Mapping[str, Action]:
+        """Return the dense forms of the operation by name; the harness takes the fastest one."""
+
+    @abstractmethod
+    def action(self, cls: type[Representation], built: Representation) -> Action:
+        """Return the operation on a representation, ready to be called many times."""
+
+    @abstractmethod
+    def outputs(self, result: Any) -> tuple[Tensor, ...]:
+        """Return what an action computed as strided tensors, in the order of `oracle`. Gradients are outputs too."""
+
+    @abstractmethod
+    def oracle(self) -> tuple[Tensor, ...]:
+        """Return the float64 dense results."""
+
+    @abstractmethod
+    def useful_flops(self) -> float:
+        """Return the operations that the non-zeros need: 2 × non-zeros × columns for a product."""
+
+    def native_parts(self) -> tuple[str, ...]:
+        """Return which of a representation's operations the action stands on; the row's provenance is about these."""
+        return ("matmul",)
+
+    def quality(self, outputs: tuple[Tensor, ...]) -> Quality | None:
+        """Return a figure of merit of what was computed, if the workload has one."""
+        return None
+
+
+class Workload(Protocol):
+    """A module of suites/workloads that a bench file names."""
+
+    def cases(self, profile: str) -> list[Case]:
+        """Return the cases of profile "quick" or "full"; cheap, loads no data."""
+
+    def problem(self, case: Case, device: str, data: Path | None) -> Problem:
+        """Make a case concrete; the harness keeps the last one, as cases come grouped.
+
+        Raises:
+            DataError: if the data folder is not as expected.
+        """
