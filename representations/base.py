@@ -247,5 +247,3 @@ def check_dimensions(tensor: Tensor) -> None:
         f"expected a matrix (m, k) of any layout or a strided weight (out, in, kh, kw), "
         f"got {tensor.dim()}-D with layout {tensor.layout}; reshape it first"
     )
-
-

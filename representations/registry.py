@@ -28,7 +28,7 @@ BUILTIN: dict[str, str] = {
     "torch-bsc": _FORMATS + "torch_bsc:TorchBsc",
     "block-sparse": _FORMATS + "block_sparse:BlockSparse",
 }
-"""Our own, in the order of tables. Loaded when asked for, so that `list` is quick and one broken file costs one name."""
+"""Our own, in the order of tables. Each is loaded when asked for, so that one broken file costs one name."""
 
 _registered: dict[str, type[Representation]] = {}
 
@@ -136,7 +136,9 @@ def check_class(cls: object, target: str) -> None:
         raise BrokenRepresentationError(f"expected {target} to be a subclass of Representation, got {cls!r}")
     missing = [method for method in METHODS if method in getattr(cls, "__abstractmethods__", ())]
     if missing:
-        raise BrokenRepresentationError(f"expected {target} to give {', '.join(METHODS)}; missing: {', '.join(missing)}")
+        raise BrokenRepresentationError(
+            f"expected {target} to give {', '.join(METHODS)}, got none of {', '.join(missing)}; write what is missing"
+        )
     if not isinstance(getattr(cls, "name", None), str):
         raise BrokenRepresentationError(f"expected {target} to have a class attribute name: str; add one")
 

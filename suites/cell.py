@@ -35,6 +35,7 @@ class Case:
         sparsity: the share of units asked to be absent; None where the data decides.
         dtype: key of DTYPES.
         seed: of the random numbers.
+        representation: the only one that the case is for, where the choice of a representation changes nothing.
     """
 
     suite: str
@@ -45,6 +46,7 @@ class Case:
     sparsity: float | None
     dtype: str = "float32"
     seed: int = 0
+    representation: str | None = None
 
     def __post_init__(self) -> None:
         if self.dtype not in DTYPES:

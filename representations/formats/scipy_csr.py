@@ -2,44 +2,39 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
-import scipy.sparse
-import torch
-from torch import Tensor
 
-from sparsebench.representations.base import Representation, Spec, Storage, coo_matrix
-from sparsebench.representations.pattern import Pattern
+from sparsebench.representations.formats._scipy import ScipyArray
+
+_KERNELS = {
+    "matmul": "scipy csr_matvecs, one thread",
+    "rmatmul": "scipy csc_matvecs of the transposed view, one thread",
+    "sampled_matmul": "torch gathered row dots, chunked",
+    "conv2d": "torch unfold + scipy csr_matvecs, one thread",
+}
 
 
-class ScipyCsr(Representation):
-    """Store `scipy.sparse.csr_array`: values, column numbers, and where each row begins."""
+class ScipyCsr(ScipyArray):
+    """Store `scipy.sparse.csr_array`: values, column numbers, and where each row begins (int32 where they fit)."""
 
     name = "scipy-csr"
 
-    def __init__(self, source: Tensor, array: Any) -> None:
-        super().__init__(source)
-        self._array = array
-
     @classmethod
-    def build(cls, tensor: Tensor, pattern: Pattern | None = None) -> Self:
-        """Copy the non-zeros; see `Representation.build`."""
-        return cls(tensor, scipy_coo(tensor).tocsr())
+    def arrange(cls, array: Any) -> Any:
+        """Compress the row numbers."""
+        return array.tocsr()
 
-    @classmethod
-    def unsupported(cls, spec: Spec) -> str | None:
-        """Refuse what scipy cannot hold."""
-        return scipy_unsupported(spec)
+    def index_arrays(self) -> tuple[np.ndarray, ...]:
+        """Return column numbers (stored,) and row beginnings (m + 1,)."""
+        return self._array.indices, self._array.indptr
 
-    def to_dense(self) -> Tensor:
-        """Return a new strided tensor."""
-        return torch.from_numpy(self._array.toarray()).reshape(self.shape)
+    def places(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return rows, expanded anew in each call, and columns."""
+        rows = np.arange(self.matrix_shape[0], dtype=self._array.indices.dtype)
+        return np.repeat(rows, np.diff(self._array.indptr)), self._array.indices
 
-    def matmul(self, x: Tensor) -> Tensor:
-        """Return self @ x by scipy's `csr_matvecs`, one thread."""
-        return torch.from_numpy(self._array @ x.numpy())
-
-    def transpose(self) -> Representation:
-        """Return selfᵀ as a matrix, sorted by rows anew."""
-        return type(self)(torch.empty(self._array.shape[::-1], dtype=self.dtype, device="meta"), self._array.T.tocsr())
+    def kernel(self, operation: str) -> str:
+        """Return which of scipy's routines runs, or what stands in for one that scipy lacks."""
+        return _KERNELS.get(operation) or super().kernel(operation)

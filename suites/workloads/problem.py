@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 from torch import Tensor
 
 from sparsebench.representations.base import Representation, Spec
@@ -70,6 +71,18 @@ class Problem(ABC):
     def native_parts(self) -> tuple[str, ...]:
         """Return which of a representation's operations the action stands on; the row's provenance is about these."""
         return ("matmul",)
+
+    def artifact(self, result: Any) -> tuple[str, Mapping[str, np.ndarray]] | None:
+        """Return a file name and arrays to keep in the run folder as .npz, for the report's pictures."""
+        return None
+
+    def once(self) -> bool:
+        """Tell whether the action is a whole training: then one call is the sample, and there is no reference."""
+        return False
+
+    def builds_inside(self) -> bool:
+        """Tell whether the operation itself builds the representation, so that there is no build to pay off."""
+        return False
 
     def quality(self, outputs: tuple[Tensor, ...]) -> Quality | None:
         """Return a figure of merit of what was computed, if the workload has one."""

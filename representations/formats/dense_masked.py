@@ -1,0 +1,70 @@
+"""Hold every element and a mask beside it: what most papers on sparsity time."""
+
+from __future__ import annotations
+
+import copy
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from sparsebench.representations.base import Representation, Storage, strided_matrix
+from sparsebench.representations.formats._torch import check_values, nbytes
+from sparsebench.representations.pattern import Pattern
+
+
+class DenseMasked(Representation):
+    """Store the whole matrix and a bool mask of its non-zeros; the mask is applied again in every product.
+
+    So does masked training: an optimiser may write anything at a masked place, and the next product ignores it.
+    """
+
+    name = "dense-masked"
+    dense_storage = True
+
+    def __init__(self, source: Tensor, matrix: Tensor, mask: Tensor) -> None:
+        super().__init__(source)
+        self._matrix = matrix
+        self._mask = mask
+
+    @classmethod
+    def build(cls, tensor: Tensor, pattern: Pattern | None = None) -> Self:
+        """Copy the tensor and note where it is not zero; see `Representation.build`."""
+        matrix = strided_matrix(tensor).clone(memory_format=torch.contiguous_format)
+        return cls(tensor, matrix, matrix != 0)
+
+    def to_dense(self) -> Tensor:
+        """Return the masked matrix in its first shape."""
+        return (self._matrix * self._mask).reshape(self.shape)
+
+    def matmul(self, x: Tensor) -> Tensor:
+        """Return (values ⊙ mask) @ x by torch's dense product."""
+        return (self._matrix * self._mask) @ x
+
+    def rmatmul(self, x: Tensor) -> Tensor:
+        """Return (values ⊙ mask)ᵀ @ x by torch's dense product."""
+        return (self._matrix * self._mask).t() @ x
+
+    def sampled_matmul(self, a: Tensor, b: Tensor) -> Tensor:
+        """Return (a @ b) ⊙ mask, (m, k): computed everywhere, kept where something is stored."""
+        return (a @ b).mul_(self._mask)
+
+    def kernel(self, operation: str) -> str:
+        """Return what runs; the mask is part of every product."""
+        return "torch dense product, mask applied in each call"
+
+    @property
+    def values(self) -> Tensor:
+        """Return the matrix (m, k), masked places included."""
+        return self._matrix
+
+    def with_values(self, values: Tensor) -> Self:
+        """Return other values (m, k) under the same mask, both shared."""
+        check_values(values, self._matrix)
+        twin = copy.copy(self)
+        twin._matrix, twin.dtype = values, values.dtype
+        return twin
+
+    def storage(self) -> Storage:
+        """Return m·k values and m·k bytes of mask."""
+        return Storage(value_bytes=nbytes(self._matrix), index_bytes=nbytes(self._mask))

@@ -1,0 +1,190 @@
+"""Offer the `sparsebench` command."""
+
+from __future__ import annotations
+
+import sys
+from datetime import datetime
+from enum import IntEnum
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from sparsebench.representations import registry
+from sparsebench.representations.base import OPERATIONS
+from sparsebench.suites import plan
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Time, weigh and judge sparse representations: from which sparsity on does each beat dense?",
+)
+RUNS = Path("results/runs")
+console = Console(soft_wrap=True)
+
+
+class Exit(IntEnum):
+    """What the exit status means."""
+
+    DONE = 0
+    FAILED_CELLS = 1
+    USER_MISTAKE = 2
+    INTERRUPTED = 130
+
+
+def refuse(error: Exception | str) -> NoReturn:
+    """Print one line to stderr and leave with the status of a user's mistake."""
+    typer.echo(f"sparsebench: {error}", err=True)
+    raise typer.Exit(Exit.USER_MISTAKE)
+
+
+@app.command("list")
+def list_() -> None:
+    """Show the representations and the suites, what can be used here, and why the rest cannot."""
+    table = Table("representation", "from", "usable", "operations of its own", "trains")
+    for name, entry in registry.entries().items():
+        try:
+            cls = registry.load(name)
+        except registry.BrokenRepresentationError as error:
+            table.add_row(name, entry.package, f"no: {error}", "", "")
+            continue
+        missing = registry.missing_requirements(cls)
+        usable = f"no: needs {', '.join(missing)}" if missing else "yes"
+        own = [part for part in OPERATIONS if cls.provenance(part) == "native"]
+        table.add_row(name, entry.package, usable, ", ".join(own), "yes" if cls.trains() else "no")
+    console.print(table)
+    suites = Table("suite", "cells quick", "cells full")
+    for suite in plan.suites():
+        workload = plan.workload_of(suite)
+        counts = [str(len(plan.plan(workload, profile, registry.names()))) for profile in ("quick", "full")]
+        suites.add_row(suite, *counts)
+    console.print(suites)
+
+
+@app.command()
+def run(
+    suite: Annotated[list[str] | None, typer.Option(help="Only this suite; may be repeated.")] = None,
+    representation: Annotated[
+        list[str] | None, typer.Option(help="Only this one (name or module:Class); may be repeated.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    profile: Annotated[str, typer.Option(help="quick (minutes) or full (hours).")] = "quick",
+    only: Annotated[
+        str | None, typer.Option(help="Only cells whose id holds this text, as '|block-32x32|' or 'attention'.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Run folder; one that exists is resumed.")] = None,
+    data: Annotated[str | None, typer.Option(help="Folder with the four MNIST files; also SPARSEBENCH_DATA.")] = None,
+    download: Annotated[bool, typer.Option(help="Download MNIST (11 MB) and use it.")] = False,
+    threads: Annotated[int | None, typer.Option(help="For torch, numba and BLAS alike; default: all cores.")] = None,
+    cell_timeout: Annotated[float, typer.Option(help="Seconds that one cell may take.")] = 120.0,
+) -> None:
+    """Measure; every cell is on disk the moment it is done, and an interrupted run resumes with the same --out."""
+    from sparsebench.suites.measure import machine  # imported late: `list` and `report` need not wait for numba
+    from sparsebench.suites.runner import progress, run
+    from sparsebench.suites.runner.journal import RunFolder, RunFolderError
+    from sparsebench.suites.workloads.data import DataError, check_folder, data_folder, download_mnist
+
+    if reason := machine.device_problem(device):
+        refuse(reason)
+    try:
+        folder = download_mnist() if download else check_folder(data_folder(data))
+        path = out or RUNS / datetime.now().strftime("%Y-%m-%d-%H%M%S")
+        chosen = threads if threads is not None else machine.default_threads()
+        machine.set_threads(chosen)
+        order = run.Order(
+            suites=plan.choose_suites(suite),
+            representations=plan.choose_representations(representation),
+            device=device,
+            profile=plan.check_profile(profile),
+            data=folder,
+            threads=chosen,
+            cell_timeout_s=cell_timeout,
+            out=RunFolder(path=path.resolve()),
+            only=only,
+        )
+        with progress.shown(console) as tell:
+            statuses = run.run(order, tell)
+    except (plan.PlanError, DataError, RunFolderError, ValueError) as error:
+        refuse(error)
+    except KeyboardInterrupt:
+        console.print(f"interrupted; every finished cell is in {path}")
+        console.print(f"resume with --out {path}, or see what is there with: sparsebench report {path}")
+        raise typer.Exit(Exit.INTERRUPTED) from None
+    console.print(", ".join(f"{count} {status}" for status, count in statuses.most_common()))
+    console.print(f"run: {path}")
+    raise typer.Exit(Exit.FAILED_CELLS if run.exit_status(statuses) else Exit.DONE)
+
+
+@app.command()
+def report(
+    run_folder: Annotated[Path | None, typer.Argument(help="Default: the newest in results/runs.")] = None,
+) -> None:
+    """Write report.html (one file, no network), report.md and cells.csv into a run folder."""
+    from sparsebench.suites.report import ReportError, write_report  # imported late: matplotlib takes a second
+
+    try:
+        path = write_report(run_folder or newest_run())
+    except (ReportError, plan.PlanError) as error:
+        refuse(error)
+    console.print(f"report: {path}")
+
+
+@app.command()
+def compare(
+    run_a: Annotated[Path, typer.Argument(help="A run folder.")],
+    run_b: Annotated[Path, typer.Argument(help="Another one.")],
+) -> None:
+    """Say of every cell whether its speed-up is the same, faster, slower or unclear in the second run."""
+    from sparsebench.suites import report
+
+    try:
+        report.print_comparison(report.compare(run_a, run_b), console)
+    except report.ReportError as error:
+        refuse(error)
+
+
+@app.command()
+def check(
+    representation: Annotated[str, typer.Argument(help="Name or module:Class.")],
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+) -> None:
+    """Check that a representation keeps the interface's promises."""
+    from sparsebench.representations import conformance
+    from sparsebench.suites.measure import machine
+
+    if reason := machine.device_problem(device):
+        refuse(reason)
+    try:
+        cls = registry.load(representation)
+    except (registry.UnknownRepresentationError, registry.BrokenRepresentationError) as error:
+        refuse(error)
+    if missing := registry.missing_requirements(cls):
+        refuse(f"expected {', '.join(missing)} to be installed for {cls.name}; install it and check again")
+    outcome = conformance.check(cls, device=device)
+    table = Table("check", "result", "detail")
+    for result in outcome.results:
+        table.add_row(result.name, result.status, result.detail)
+    console.print(table)
+    console.print(f"{cls.name}: {'passes' if outcome.passed else 'fails'}")
+    raise typer.Exit(Exit.DONE if outcome.passed else Exit.FAILED_CELLS)
+
+
+def newest_run() -> Path:
+    """Return the folder in results/runs that was written last.
+
+    Raises:
+        PlanError: if there is none.
+    """
+    found = sorted(RUNS.glob("*/cells.jsonl"), key=lambda path: path.stat().st_mtime)
+    if not found:
+        raise plan.PlanError(f"expected a run folder, found none in {RUNS}; name one, or begin with: sparsebench run")
+    return found[-1].parent
+
+
+def main() -> None:
+    """Run the command line."""
+    sys.path.insert(0, "")  # module:Class may name a module in the working directory, as with python -m
+    app()

@@ -1,0 +1,49 @@
+"""Judge whether a result is right, against a float64 oracle."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+TOLERANCES: dict[torch.dtype, float] = {
+    torch.float64: 1e-12,
+    torch.float32: 1e-5,
+    torch.float16: 5e-3,
+    torch.bfloat16: 2e-2,
+}
+"""Largest relative error that passes: some tens of roundings of the type, as sums over thousands of terms give."""
+
+
+def relative_error(output: Tensor, expected: Tensor) -> float:
+    """Return ‖output − expected‖ ÷ ‖expected‖ (Frobenius, in float64); infinite where NaNs do not coincide.
+
+    Where expected is all zero, the norm of the output itself is returned.
+
+    Args:
+        output: strided, any dtype.
+        expected: strided float64, the same shape.
+
+    Raises:
+        ValueError: if shapes differ.
+    """
+    if output.shape != expected.shape:
+        raise ValueError(f"expected a result of shape {tuple(expected.shape)}, got {tuple(output.shape)}")
+    result = output.detach().to(device=expected.device, dtype=torch.float64)
+    nans = torch.isnan(expected)
+    if not torch.equal(nans, torch.isnan(result)):
+        return float("inf")
+    difference = torch.where(nans | (result == expected), 0.0, result - expected)
+    scale = torch.linalg.vector_norm(torch.where(nans, 0.0, expected)).item()
+    error = torch.linalg.vector_norm(difference).item()
+    return error / scale if scale > 0 else error
+
+
+def worst_error(outputs: tuple[Tensor, ...], oracle: tuple[Tensor, ...]) -> float:
+    """Return the largest relative error of several outputs.
+
+    Raises:
+        ValueError: if their number or shapes differ.
+    """
+    if len(outputs) != len(oracle):
+        raise ValueError(f"expected {len(oracle)} outputs, got {len(outputs)}")
+    return max(relative_error(output, expected) for output, expected in zip(outputs, oracle, strict=True))

@@ -1,0 +1,126 @@
+"""Describe the machine and set how many threads everything may use."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import subprocess
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numba
+import psutil
+import threadpoolctl
+import torch
+
+LIBRARIES: tuple[str, ...] = (
+    "sparsebench", "torch", "triton", "numpy", "scipy", "numba", "mkl", "pytest-benchmark", "memray", "pandas",
+)  # fmt: skip
+
+
+def default_threads() -> int:
+    """Return the number of physical cores that this process may use."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(allowed, psutil.cpu_count(logical=False) or allowed))
+
+
+def set_threads(threads: int) -> None:
+    """Give torch, numba and every loaded BLAS and OpenMP the same number of threads.
+
+    Raises:
+        ValueError: if there are not so many.
+    """
+    most = numba.config.NUMBA_NUM_THREADS
+    if not 1 <= threads <= most:
+        raise ValueError(f"expected 1 to {most} threads, got {threads}")
+    torch.set_num_threads(threads)
+    numba.set_num_threads(threads)
+    threadpoolctl.threadpool_limits(limits=threads)
+
+
+def describe(device: str, threads: int) -> dict[str, Any]:
+    """Return the facts that a number depends on: processor, memory, threads, libraries, commit, GPU and driver."""
+    memory = psutil.virtual_memory()
+    return {
+        "cpu": _cpu_name(),
+        "cores": psutil.cpu_count(logical=False),
+        "logical_cores": psutil.cpu_count(logical=True),
+        "threads": threads,
+        "memory_bytes": memory.total,
+        "load_average": list(os.getloadavg()),
+        "os": platform.platform(),
+        "python": platform.python_version(),
+        "libraries": _versions(),
+        "blas": [
+            {key: pool.get(key) for key in ("internal_api", "version", "threading_layer", "architecture")}
+            for pool in threadpoolctl.threadpool_info()
+        ],
+        "torch_cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "torch_has_mkl": torch.backends.mkl.is_available(),
+        "commit": _commit(),
+        "gpu": _gpu() if device == "cuda" else None,
+        "described_at": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def device_problem(device: str) -> str | None:
+    """Return why a device cannot be used, in one line, or None."""
+    if device not in ("cpu", "cuda"):
+        return f"expected a device of cpu, cuda, got {device!r}"
+    if device == "cuda" and not torch.cuda.is_available():
+        return "expected a CUDA device for --device cuda, found none that torch can use; choose --device cpu"
+    return None
+
+
+def _cpu_name() -> str:
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for library in LIBRARIES:
+        with suppress(importlib.metadata.PackageNotFoundError):
+            found[library] = importlib.metadata.version(library)
+    return found
+
+
+def _commit() -> str | None:
+    """Return the commit of the working tree that this file stands in, "+" behind it where that has changes."""
+    here = Path(__file__).resolve().parent
+    with suppress(OSError, subprocess.SubprocessError):
+        head, dirty = (
+            subprocess.run(["git", *arguments], cwd=here, capture_output=True, text=True, timeout=10, check=True).stdout
+            for arguments in (["rev-parse", "HEAD"], ["status", "--porcelain", "--untracked-files=no"])
+        )
+        return head.strip() + ("+" if dirty.strip() else "")
+    return None
+
+
+def _gpu() -> dict[str, Any]:
+    """Return name, memory, driver and clocks of the first GPU; the driver's own library is asked where it answers."""
+    properties = torch.cuda.get_device_properties(0)
+    facts: dict[str, Any] = {
+        "name": properties.name,
+        "memory_bytes": properties.total_memory,
+        "capability": f"{properties.major}.{properties.minor}",
+        "cuda": torch.version.cuda,
+        "allow_tf32": torch.backends.cuda.matmul.allow_tf32,
+    }
+    import pynvml  # imported late: it is of use only where there is a GPU
+
+    try:
+        pynvml.nvmlInit()
+        handle = pynvml.nvmlDeviceGetHandleByIndex(0)
+        facts["driver"] = pynvml.nvmlSystemGetDriverVersion()
+        facts["sm_clock_mhz"] = pynvml.nvmlDeviceGetClockInfo(handle, pynvml.NVML_CLOCK_SM)
+        facts["power_limit_w"] = pynvml.nvmlDeviceGetPowerManagementLimit(handle) / 1000
+    except pynvml.NVMLError as error:
+        facts["driver"] = f"unknown ({error})"
+    return facts

@@ -1,0 +1,109 @@
+"""Decide what a run will measure: suites, cases and representations, in order."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from sparsebench.representations import registry
+from sparsebench.suites.cell import Case, blank
+from sparsebench.suites.measure.timing import EFFORTS
+from sparsebench.suites.workloads.problem import Workload
+
+HERE = Path(__file__).resolve().parent
+
+
+class PlanError(ValueError):
+    """What was asked for does not exist. A user's mistake."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Planned:
+    """One cell to come.
+
+    Attributes:
+        case: what to measure.
+        representation: on which one.
+    """
+
+    case: Case
+    representation: str
+
+    @property
+    def id(self) -> str:
+        """Return the name that pytest shows for the cell."""
+        return f"{self.representation}|{self.case.key}"
+
+    def key(self, device: str) -> str:
+        """Return the identity that the cell will have in the journal."""
+        return blank(self.case, self.representation, device, status="crashed", reason="planned").key
+
+
+def suites() -> dict[str, Path]:
+    """Return the bench files by the name of their suite."""
+    return {path.stem.removeprefix("bench_"): path for path in sorted(HERE.glob("bench_*.py"))}
+
+
+def choose_suites(chosen: list[str] | None) -> list[str]:
+    """Return the suites of that name, all if none is named.
+
+    Raises:
+        PlanError: if one is unknown.
+    """
+    known = list(suites())
+    for name in chosen or []:
+        if name not in known:
+            raise PlanError(f"expected a suite of {', '.join(known)}, got {name!r}")
+    return list(dict.fromkeys(chosen)) if chosen else known
+
+
+def choose_representations(chosen: list[str] | None) -> list[str]:
+    """Return the representations of that name or "module:Class", all known ones if none is named.
+
+    Raises:
+        PlanError: if one is unknown. One that is known and broken is no mistake of the user: its cells say so.
+    """
+    for name in chosen or []:
+        try:
+            registry.load(name)
+        except registry.UnknownRepresentationError as error:
+            raise PlanError(str(error)) from error
+        except registry.BrokenRepresentationError as error:
+            if ":" in name:
+                raise PlanError(str(error)) from error
+    return list(dict.fromkeys(chosen)) if chosen else registry.names()
+
+
+def check_profile(profile: str) -> str:
+    """Return the profile.
+
+    Raises:
+        PlanError: if it is unknown.
+    """
+    if profile not in EFFORTS:
+        raise PlanError(f"expected a profile of {', '.join(EFFORTS)}, got {profile!r}")
+    return profile
+
+
+def workload_of(suite: str) -> Workload:
+    """Return the workload that a suite's bench file names."""
+    workload: Workload = importlib.import_module(f"sparsebench.suites.bench_{suite}").WORKLOAD
+    return workload
+
+
+def plan(workload: Workload, profile: str, representations: list[str], only: str | None = None) -> list[Planned]:
+    """Return the cells of a workload: the cases in order, each on every representation before the next.
+
+    Args:
+        workload: a suite's.
+        profile: "quick" or "full".
+        representations: names.
+        only: keep the cells whose id holds this text, as "attention" or "|block-32x32|".
+    """
+    cells = [
+        Planned(case=case, representation=name)
+        for case in workload.cases(profile)
+        for name in (representations if case.representation is None else [case.representation])
+    ]
+    return [cell for cell in cells if only is None or only in cell.id]

@@ -1,0 +1,177 @@
+"""Give the suites their pytest options, their parameters and the fixture that measures a cell.
+
+suites/conftest.py takes this in. It is no global pytest plugin on purpose: installing sparsebench leaves every other
+pytest session as it was, option names included. A bench file elsewhere asks for it with `-p sparsebench.suites.plugin`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sparsebench.suites.cell import Case, Cell, blank
+from sparsebench.suites.measure import machine
+from sparsebench.suites.measure.one_cell import ReferenceChoice, measure
+from sparsebench.suites.measure.timing import EFFORTS, Clock, Effort, clock_for
+from sparsebench.suites.plan import PlanError, Planned, check_profile, choose_representations, plan
+from sparsebench.suites.runner.journal import RunFolder, finite
+from sparsebench.suites.workloads.data import DataError, check_folder, data_folder
+from sparsebench.suites.workloads.problem import Problem, Workload
+
+OPTIONS: dict[str, dict[str, Any]] = {
+    "--representation": {"action": "append", "help": "measure only this one (name or module:Class); may be repeated"},
+    "--device": {"default": "cpu", "help": "cpu or cuda"},
+    "--profile": {"default": "quick", "help": "quick or full"},
+    "--data": {"default": None, "help": "a folder that holds the four MNIST files; also SPARSEBENCH_DATA"},
+    "--threads": {"default": None, "type": int, "help": "threads for torch, numba and BLAS alike"},
+    "--only": {"default": None, "help": "measure only cells whose id holds this text, as '|block-32x32|'"},
+    "--out": {"default": None, "help": "a run folder: rows are appended to its cells.jsonl, finished cells skipped"},
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Settings:
+    """The options of a session, checked.
+
+    Attributes:
+        representations: names.
+        device: "cpu" or "cuda".
+        profile: key of EFFORTS.
+        data: folder with MNIST's files, or None for the digits that need no download.
+        threads: for torch, numba and BLAS.
+        only: text that a cell's id has to hold, or None.
+        out: the run folder, or None if rows go only into pytest-benchmark's JSON.
+    """
+
+    representations: list[str]
+    device: str
+    profile: str
+    data: Path | None
+    threads: int
+    only: str | None
+    out: RunFolder | None
+
+    @property
+    def effort(self) -> Effort:
+        """Return how long a cell is timed."""
+        return EFFORTS[self.profile]
+
+
+class Bench:
+    """What one pytest session measures with: its settings, its clock, and the problem at hand."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.planned: dict[str, Planned] = {}
+        machine.set_threads(settings.threads)
+        self._clock: Clock = clock_for(settings.device)
+        self._choice = ReferenceChoice(self._clock)
+        self._problem: Problem | None = None
+
+    def problem(self, workload: Workload, case: Case) -> Problem:
+        """Return the case made concrete; the last one is kept, as its cells come one after the other."""
+        if self._problem is None or self._problem.case != case:
+            self._problem = None  # let go of the old one first: two large problems need not fit
+            self._problem = workload.problem(case, self.settings.device, self.settings.data)
+        return self._problem
+
+    def run(self, workload: Workload, planned: Planned, benchmark: Any) -> Cell:
+        """Measure one cell and write it down before anyone judges it."""
+        settings, out = self.settings, self.settings.out
+        draft = blank(planned.case, planned.representation, settings.device, status="crashed", reason="in progress")
+        if out is not None:
+            out.begin(draft, time.time())
+        keep = None if out is None else out.keep
+        problem = self.problem(workload, planned.case)
+        cell = measure(problem, planned.representation, benchmark, self._clock, settings.effort, self._choice, keep)
+        cell = dataclasses.replace(cell, profile=settings.profile)
+        benchmark.extra_info.update(finite(cell.row()))
+        if out is not None:
+            out.append(cell)
+            out.end()
+        return cell
+
+
+CellRunner = Callable[[Workload], None]
+_BENCH = pytest.StashKey[Bench]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the options of `sparsebench run`."""
+    group = parser.getgroup("sparsebench", "sparsebench")
+    for name, arguments in OPTIONS.items():
+        group.addoption(name, **arguments)
+
+
+def bench_of(config: pytest.Config) -> Bench:
+    """Return the session's Bench, made on first use, so that sessions without a cell pay nothing.
+
+    Raises:
+        pytest.UsageError: one clear line, if an option is wrong.
+    """
+    if _BENCH not in config.stash:
+        config.stash[_BENCH] = Bench(_settings(config))
+    return config.stash[_BENCH]
+
+
+def _settings(config: pytest.Config) -> Settings:
+    option = {name: config.getoption(name.removeprefix("--"), info.get("default")) for name, info in OPTIONS.items()}
+    if reason := machine.device_problem(option["--device"]):
+        raise pytest.UsageError(reason)
+    try:
+        return Settings(
+            representations=choose_representations(option["--representation"]),
+            device=option["--device"],
+            profile=check_profile(option["--profile"]),
+            data=check_folder(data_folder(option["--data"])),
+            threads=option["--threads"] or machine.default_threads(),
+            only=option["--only"],
+            out=RunFolder(path=Path(option["--out"]).resolve()) if option["--out"] else None,
+        )
+    except (PlanError, DataError) as error:
+        raise pytest.UsageError(str(error)) from error
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Make a test of every cell that the module's WORKLOAD plans and that the run folder does not hold yet."""
+    if "cell_runner" not in metafunc.fixturenames:
+        return
+    bench = bench_of(metafunc.config)
+    settings = bench.settings
+    done = settings.out.finished() if settings.out is not None else set()
+    todo = [
+        planned
+        for planned in plan(metafunc.module.WORKLOAD, settings.profile, settings.representations, settings.only)
+        if planned.key(settings.device) not in done
+    ]
+    bench.planned.update({planned.id: planned for planned in todo})
+    ids = [planned.id for planned in todo]  # strings only: pytest-benchmark's JSON holds the parameters too
+    metafunc.parametrize("cell_id", ids, ids=ids)
+
+
+@pytest.fixture
+def cell_runner(cell_id: str, benchmark: Any, request: pytest.FixtureRequest) -> CellRunner:
+    """Return a function that measures this test's cell; the test's outcome is the cell's status."""
+    bench = bench_of(request.config)
+
+    def run(workload: Workload) -> None:
+        cell = bench.run(workload, bench.planned[cell_id], benchmark)
+        line = f"{cell.status}: {cell.reason}"
+        if cell.status in ("unsupported", "not_installed"):
+            pytest.skip(line)
+        if cell.status != "ok":
+            pytest.fail(line, pytrace=False)
+
+    return run
+
+
+def pytest_benchmark_update_json(config: pytest.Config, benchmarks: list[Any], output_json: dict[str, Any]) -> None:
+    """Put the machine's facts into pytest-benchmark's JSON too."""
+    if _BENCH in config.stash:
+        settings = config.stash[_BENCH].settings
+        output_json["sparsebench_machine"] = machine.describe(settings.device, settings.threads)

@@ -1,0 +1,179 @@
+"""Write the chapters about time: break-even, speed-up over sparsity, and what a build costs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from sparsebench.suites.report.breakeven import CONTROL, GROUP, BreakEven
+from sparsebench.suites.report.colours import Look
+from sparsebench.suites.report.figures import SPEEDUP, curves, svg
+from sparsebench.suites.report.headline import heat
+from sparsebench.suites.report.table import Picture, Section, Table, Value, figure, without_constants, words
+from sparsebench.suites.report.text import NONE, count, known, percent, ratio, seconds, significant, times
+from sparsebench.suites.report.trust import mark_row
+
+SHARED: tuple[str, ...] = tuple(column for column in GROUP if column != "pattern")
+"""Columns that one figure has in common; its panels are the patterns."""
+
+NO_NUMBERS = "No cell has these numbers yet."
+
+
+def trust(mark: str) -> Value:
+    """Return a trust mark as a value; firm sorts first."""
+    return Value(text=mark or NONE, sort={"firm": 0.0, "fair": 1.0, "loose": 2.0}.get(mark), style=f"trust {mark}")
+
+
+def share(value: Any) -> Value:
+    """Return a sparsity as a value."""
+    return figure(percent(value) if known(value) else NONE, value if known(value) else None)
+
+
+def interval(row: Mapping[Any, Any]) -> str:
+    """Return a speed-up's 95 % interval, "0.98 – 1.04"."""
+    if not (known(row["speedup_low"]) and known(row["speedup_high"])):
+        return NONE
+    return f"{significant(row['speedup_low'])} – {significant(row['speedup_high'])}"
+
+
+def break_even_section(found: Sequence[BreakEven]) -> Section:
+    """Return the table of break-evens with their intervals, early ones first within each group."""
+    ranked = sorted(found, key=lambda one: (one.operation, one.dtype, one.device, one.shape, one.pattern))
+    groups: dict[tuple[str, ...], list[BreakEven]] = {}
+    for one in ranked:
+        groups.setdefault((one.suite, one.workload, one.operation, one.shape, one.dtype, one.device, one.pattern), [])
+        groups[one.suite, one.workload, one.operation, one.shape, one.dtype, one.device, one.pattern].append(one)
+    rows = tuple(
+        _break_even(one) for group in groups.values() for one in sorted(group, key=lambda one: one.point.order)
+    )
+    head = (
+        "operation", "workload", "shape", "dtype", "device", "pattern", "representation", "break-even",
+        "optimistic", "pessimistic", "best speed-up", "levels", "trust",
+    )  # fmt: skip
+    return Section(
+        anchor="break-even",
+        title="Break-even",
+        text=(
+            "The lowest sparsity from which on the speed-up is at least 1 at every higher measured sparsity, "
+            "log(speed-up) interpolated between the two levels around it. Optimistic and pessimistic are the same for "
+            "the upper and the lower ends of the 95 % intervals. “≤” means: already at the lowest level. “Not up to” "
+            "means: never, as far as was measured.",
+        )
+        if rows
+        else (NO_NUMBERS,),
+        tables=(
+            without_constants(
+                Table(title="Break-even sparsity", head=head, rows=rows), ("operation", "workload", "shape", "dtype", "device")
+            ),
+        )
+        if rows
+        else (),
+    )
+
+
+def _break_even(one: BreakEven) -> tuple[Value, ...]:
+    levels = str(one.levels) + (f", {one.missing} missing" if one.missing else "")
+    best = NONE if one.best_at is None else f"{ratio(one.best)} at {percent(one.best_at)}"
+    ends = (one.point, one.optimistic, one.pessimistic)
+    point, optimistic, pessimistic = (
+        figure(end.text, end.order, heat(end.verdict, end.sparsity) if end is one.point and end.sparsity else "")
+        for end in ends
+    )
+    return (
+        words(one.operation), words(one.workload), words(times(one.shape)), words(one.dtype), words(one.device),
+        words(one.pattern), words(one.representation), point, optimistic, pessimistic,
+        figure(best, one.best), figure(levels, one.levels), trust(one.trust),
+    )  # fmt: skip
+
+
+def speedup_section(frame: pd.DataFrame, looks: Mapping[str, Look]) -> Section:
+    """Return a figure for each operation and shape, and a table of the cells whose sparsity the data decided."""
+    timed = frame[(frame["status"] == "ok") & (frame["speedup"] > 0)]
+    levelled = timed[timed["sparsity"].notna()]
+    drawn = [
+        Picture(html=svg(curves(rows, SPEEDUP, looks), "speed-up over sparsity"), caption=caption(rows))
+        for _, rows in levelled.groupby(list(SHARED), sort=False, dropna=False)
+    ]
+    text = [
+        "Paired against the fastest dense form of the same product; above the dashed line is faster than dense. "
+        "The band is the 95 % interval of the median ratio. Dense is drawn too: how far it strays from 1 is what "
+        "going through the interface, and the machine's noise, cost."
+    ]
+    control = levelled[levelled["representation"] == CONTROL]["speedup"]
+    if not control.empty:
+        middle, low, high = control.median(), control.quantile(0.05), control.quantile(0.95)
+        text.append(
+            f"Dense against itself in this run: {ratio(middle)} in the middle, nine in ten between {ratio(low)} and "
+            f"{ratio(high)} ({count(len(control), 'cell')})."
+        )
+    free = timed[timed["sparsity"].isna()]
+    return Section(
+        anchor="speed-up",
+        title="Speed-up over sparsity",
+        text=tuple(text) if not timed.empty else (NO_NUMBERS,),
+        tables=(_data_decides(free),) if not free.empty else (),
+        pictures=tuple(drawn),
+        legend=bool(drawn),
+    )
+
+
+def caption(rows: pd.DataFrame) -> str:
+    """Return what all rows of a figure have in common."""
+    row = rows.iloc[0]
+    return f"{row['workload']}: {row['operation']} {times(row['shape'])}, {row['dtype']}, {row['device']}"
+
+
+def _data_decides(rows: pd.DataFrame) -> Table:
+    head = ("workload", "operation", "shape", "representation", "sparsity", "speed-up", "95 % interval", "time", "trust")
+    body = tuple(
+        (
+            words(row["workload"]), words(row["operation"]), words(times(row["shape"])), words(row["representation"]),
+            share(row["achieved_sparsity"]), figure(ratio(row["speedup"]), row["speedup"]),
+            figure(interval(row), row["speedup_low"]), figure(seconds(row["time_s"]), row["time_s"]),
+            trust(mark_row(row)),
+        )
+        for row in rows.sort_values(["workload", "operation", "speedup"], ascending=[True, True, False]).to_dict("records")
+    )  # fmt: skip
+    return without_constants(Table(title="Where the data decide the sparsity", head=head, rows=body), ("shape",))
+
+
+def build_section(frame: pd.DataFrame) -> Section:
+    """Return what building costs, and after how many applies it has paid off, at the highest sparsity of each group."""
+    built = frame[(frame["status"] == "ok") & frame["build_time_s"].notna()]
+    rows = []
+    for _, group in built.groupby([*GROUP, "representation"], sort=False, dropna=False):
+        row = group.sort_values("sparsity", na_position="first").iloc[-1].to_dict()
+        pays = row["pays_off_after"]
+        gains = known(row["time_s"]) and known(row["reference_time_s"]) and row["time_s"] < row["reference_time_s"]
+        unpaid = NONE if gains or not known(row["time_s"]) else "never"
+        rows.append((
+            words(row["operation"]), words(times(row["shape"])), words(row["dtype"]), words(row["pattern"]),
+            words(row["representation"]), share(row["sparsity"] if known(row["sparsity"]) else row["achieved_sparsity"]),
+            figure(seconds(row["build_time_s"]), row["build_time_s"]), figure(seconds(row["time_s"]), row["time_s"]),
+            figure(seconds(row["reference_time_s"]), row["reference_time_s"]),
+            figure(f"{max(1, round(pays)):,}".replace(",", " ") if known(pays) else unpaid, pays),
+            trust(mark_row(row)),
+        ))  # fmt: skip
+    head = (
+        "operation", "shape", "dtype", "pattern", "representation", "at sparsity", "build", "apply", "dense apply",
+        "pays off after … applies", "trust",
+    )  # fmt: skip
+    return Section(
+        anchor="build",
+        title="Building, and when it pays off",
+        text=(
+            "Building from a dense tensor is never inside the time of an apply. It has paid off after "
+            "build ÷ (dense apply − apply) applies; never, where an apply is no faster than dense.",
+        )
+        if rows
+        else (NO_NUMBERS,),
+        tables=(
+            without_constants(
+                Table(title="At the highest sparsity measured", head=head, rows=tuple(rows), brief=60), ("operation", "dtype")
+            ),
+        )
+        if rows
+        else (),
+    )

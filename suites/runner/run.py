@@ -1,0 +1,175 @@
+"""Drive a run: plan it, give each suite a worker, bury the dead ones, resume."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from sparsebench.suites.cell import FAILURES, blank, cell_key
+from sparsebench.suites.measure import machine
+from sparsebench.suites.plan import Planned, plan, suites, workload_of
+from sparsebench.suites.runner.journal import RunFolder, RunFolderError
+from sparsebench.suites.runner.worker import how_it_died, run_worker
+
+MARKED = ("profile", "threads", "data")
+"""Settings that all cells of a run folder must share, or its rows could not be compared."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Order:
+    """What to run.
+
+    Attributes:
+        suites: names.
+        representations: names, or module:Class.
+        device: "cpu" or "cuda".
+        profile: "quick" or "full".
+        data: folder with MNIST's files, or None.
+        threads: for torch, numba and BLAS.
+        cell_timeout_s: seconds for one cell.
+        out: the run folder.
+        only: text that a cell's id has to hold, or None.
+    """
+
+    suites: list[str]
+    representations: list[str]
+    device: str
+    profile: str
+    data: Path | None
+    threads: int
+    cell_timeout_s: float
+    out: RunFolder
+    only: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.cell_timeout_s <= 0:
+            raise ValueError(f"expected a cell timeout > 0 s, got {self.cell_timeout_s}")
+
+    def arguments(self) -> list[str]:
+        """Return the suites' pytest options."""
+        given = [f"--device={self.device}", f"--profile={self.profile}", f"--threads={self.threads}"]
+        given += [f"--out={self.out.path}", *(f"--representation={name}" for name in self.representations)]
+        given += [f"--data={self.data}"] if self.data is not None else []
+        return given + ([f"--only={self.only}"] if self.only is not None else [])
+
+
+DEATHS = 3
+"""After so many workers died on one representation in a suite, its other cells are not tried: each costs a restart."""
+
+Progress = Callable[[int, int, str], None]
+"""Told how many cells are done, how many there are in all, and which one is being measured."""
+
+
+def run(order: Order, progress: Progress) -> Counter[str]:
+    """Measure every cell that the run folder does not hold yet.
+
+    Returns:
+        how many cells of this order have each status.
+
+    Raises:
+        PlanError: if there is nothing to run.
+        RunFolderError: if the folder holds a run with other settings.
+    """
+    _mark(order)
+    planned = {suite: plan(workload_of(suite), order.profile, order.representations) for suite in order.suites}
+    keys = {cell.key(order.device): cell for cells in planned.values() for cell in cells}
+
+    def tick() -> None:
+        current = order.out.in_progress()
+        label = "" if current is None else f"{current[1].representation}: {current[1].workload}"
+        progress(len(keys.keys() & order.out.finished()), len(keys), label)
+
+    for suite, cells in planned.items():
+        attempt = 0
+        deaths: Counter[str] = Counter()
+        while pending := _pending(cells, order):
+            attempt = _next_attempt(order.out, suite, attempt)
+            order.out.end()
+            verdict = run_worker(
+                suites()[suite],
+                order.arguments(),
+                order.out,
+                attempt=attempt,
+                cell_timeout_s=order.cell_timeout_s,
+                on_tick=tick,
+            )
+            victim = _bury(order, pending, *how_it_died(verdict, order.cell_timeout_s))
+            if victim is not None:
+                deaths[victim] += 1
+                if deaths[victim] == DEATHS:
+                    reason = f"not tried: {DEATHS} workers died on {victim} in this suite"
+                    _give_up(order, [cell for cell in cells if cell.representation == victim], "crashed", reason)
+            tick()
+    return Counter(row["status"] for row in order.out.rows() if cell_key(row) in keys)
+
+
+def exit_status(statuses: Counter[str]) -> int:
+    """Return 1 if any cell failed, else 0."""
+    return int(any(statuses[status] for status in FAILURES))
+
+
+def _pending(cells: list[Planned], order: Order) -> list[Planned]:
+    done = order.out.finished()
+    return [cell for cell in cells if cell.key(order.device) not in done]
+
+
+def _bury(order: Order, before: list[Planned], status: str, reason: str) -> str | None:
+    """Write down the cell that a worker died on, and return its representation.
+
+    If it died on none and finished none, all that it left is given up, or the run would never end.
+    """
+    current = order.out.in_progress()
+    if current is not None:
+        order.out.append(dataclasses.replace(current[1], status=status, reason=reason, **_stamp(order)))
+        order.out.end()
+        return current[1].representation
+    if len(_pending(before, order)) == len(before):
+        _give_up(order, before, status, reason)
+    return None
+
+
+def _give_up(order: Order, cells: list[Planned], status: str, reason: str) -> None:
+    """Write down that the pending ones of these cells were not measured, and why."""
+    for cell in _pending(cells, order):
+        ghost = blank(cell.case, cell.representation, order.device, status=status, reason=reason)
+        order.out.append(dataclasses.replace(ghost, **_stamp(order)))
+
+
+def _stamp(order: Order) -> dict[str, Any]:
+    return {"profile": order.profile, "threads": order.threads, "finished_at": _now()}
+
+
+def _next_attempt(out: RunFolder, suite: str, attempt: int) -> int:
+    attempt += 1
+    while (out.path / f"worker-{suite}-{attempt}.log").exists():
+        attempt += 1
+    return attempt
+
+
+def _mark(order: Order) -> None:
+    """Write the machine's facts and the settings, or see that they are those of the run being resumed."""
+    settings = {"profile": order.profile, "threads": order.threads, "data": order.data is not None}
+    facts = machine.describe(order.device, order.threads) | {"settings": settings, "started_at": _now()}
+    if order.out.machine.exists():
+        known = json.loads(order.out.machine.read_text(encoding="utf-8"))
+        for name in MARKED:
+            if known["settings"][name] != settings[name]:
+                raise RunFolderError(
+                    f"expected {name}={known['settings'][name]!r} to resume {order.out.path}, got {settings[name]!r}; "
+                    "choose another --out"
+                )
+        if known["cpu"] != facts["cpu"]:
+            raise RunFolderError(f"expected {order.out.path} to be resumed on {known['cpu']}; choose another --out")
+        facts["started_at"] = known["started_at"]
+    order.out.path.mkdir(parents=True, exist_ok=True)
+    order.out.machine.write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,273 @@
+"""Check the reference and the numba kernels against dense float64, and that bad input never reaches a kernel."""
+
+from __future__ import annotations
+
+import dataclasses
+from types import ModuleType
+from typing import Any
+
+import numba
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from sparsebench.kernels.block_sparse import cpu, reference
+from sparsebench.kernels.block_sparse.layout import BlockIndex, blocks_from_elements, dense_from_blocks
+
+BLOCKS = [(1, 1), (1, 9), (1, 16), (3, 5), (8, 8), (16, 4), (32, 32), (64, 64), (128, 128)]
+
+
+def draw(
+    shape: tuple[int, int], block: tuple[int, int], density: float, seed: int, dtype: torch.dtype
+) -> tuple[Tensor, Tensor, BlockIndex, Tensor]:
+    """Return a dense matrix, the mask of its stored blocks, and the index and values of these."""
+    generator = torch.Generator().manual_seed(seed)
+    grid = (-(-shape[0] // block[0]), -(-shape[1] // block[1]))
+    keep = torch.rand(grid, generator=generator) < density
+    mask = keep.repeat_interleave(block[0], 0).repeat_interleave(block[1], 1)[: shape[0], : shape[1]]
+    dense = (torch.rand(shape, generator=generator, dtype=torch.float64) + 0.5).to(dtype) * mask
+    rows, columns = dense.nonzero(as_tuple=True)
+    return dense, mask, *blocks_from_elements(rows, columns, dense[rows, columns], shape, block)
+
+
+def strided(shape: tuple[int, int], kind: str, seed: int, dtype: torch.dtype) -> Tensor:
+    """Return random numbers, contiguous, transposed, or every second row and third column of something larger."""
+    generator = torch.Generator().manual_seed(seed)
+    if kind == "transposed":
+        return torch.randn(shape[::-1], generator=generator, dtype=torch.float64).to(dtype).t()
+    if kind == "sliced":
+        return torch.randn((shape[0] * 2, shape[1] * 3), generator=generator, dtype=torch.float64).to(dtype)[::2, 1::3]
+    return torch.randn(shape, generator=generator, dtype=torch.float64).to(dtype)
+
+
+def in_blocks(index: BlockIndex, dense: Tensor) -> Tensor:
+    """Cut a dense matrix into the stored blocks, one by one, zeros in the padding."""
+    (m, k), (height, width) = index.shape, index.block
+    out = dense.new_zeros((index.blocks, height, width))
+    p = 0
+    for i in range(index.crow.numel() - 1):
+        for j in index.col[index.crow[i] : index.crow[i + 1]].tolist():
+            part = dense[i * height : min(m, (i + 1) * height), j * width : min(k, (j + 1) * width)]
+            out[p, : part.shape[0], : part.shape[1]] = part
+            p += 1
+    return out
+
+
+def assert_close(got: Tensor, left: Tensor, right: Tensor, cut: Any = lambda dense: dense) -> None:
+    """Compare with left @ right in float64, within the rounding that a sum of so many terms can have (Higham, 3.1)."""
+    left, right = left.double(), right.double()
+    bound = cut(left.abs() @ right.abs()) * torch.finfo(got.dtype).eps * (left.shape[1] + 2)
+    assert got.shape == bound.shape
+    assert got.layout == torch.strided
+    assert ((got.double() - cut(left @ right)).abs() <= bound).all()
+
+
+@pytest.mark.parametrize("kernels", [reference, cpu])
+@settings(max_examples=40, deadline=None)
+@given(
+    shape=st.tuples(st.integers(1, 40), st.integers(1, 40)),
+    n=st.integers(0, 9),
+    block=st.sampled_from(BLOCKS[:7]),
+    density=st.sampled_from([0.0, 0.1, 0.5, 1.0]),
+    dtype=st.sampled_from([torch.float32, torch.float64]),
+    kind=st.sampled_from(["contiguous", "transposed", "sliced"]),
+    seed=st.integers(0, 1000),
+)
+def test_products(
+    kernels: ModuleType,
+    shape: tuple[int, int],
+    n: int,
+    block: tuple[int, int],
+    density: float,
+    dtype: torch.dtype,
+    kind: str,
+    seed: int,
+) -> None:
+    dense, _, index, values = draw(shape, block, density, seed, dtype)
+    x, g = strided((shape[1], n), kind, seed + 1, dtype), strided((shape[0], n), kind, seed + 2, dtype)
+    kept = [t.clone() for t in (values, x, g)]
+    assert torch.equal(dense_from_blocks(index, values), dense)
+    assert_close(kernels.dsd(index, values, x), dense, x)
+    assert_close(kernels.dsd_transposed(index, values, g), dense.t(), g)
+    assert_close(kernels.sdd(index, g, x.t()), g, x.t(), lambda product: in_blocks(index, product))
+    assert all(torch.equal(before, after) for before, after in zip(kept, (values, x, g), strict=True))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("block", BLOCKS)
+def test_more_columns_than_a_tile(block: tuple[int, int], dtype: torch.dtype) -> None:
+    n = max(cpu.TILE, cpu.DEPTH) + 77
+    dense, _, index, values = draw((130, 141), block, 0.4, 3, dtype)
+    x, g = strided((141, n), "contiguous", 4, dtype), strided((130, n), "contiguous", 5, dtype)
+    assert_close(cpu.dsd(index, values, x), dense, x)
+    assert_close(cpu.dsd_transposed(index, values, g), dense.t(), g)
+    assert_close(cpu.sdd(index, g, x.t()), g, x.t(), lambda product: in_blocks(index, product))
+
+
+def test_empty_rows_and_columns_give_zeros() -> None:
+    rows, columns = torch.tensor([5]), torch.tensor([8])
+    index, values = blocks_from_elements(rows, columns, torch.tensor([2.0]), (10, 11), (3, 4))
+    product = cpu.dsd(index, values, torch.ones(11, 2))
+    assert product[5].tolist() == [2.0, 2.0]
+    assert product.count_nonzero() == 2
+    assert cpu.dsd_transposed(index, values, torch.ones(10, 2)).count_nonzero() == 2
+
+
+@pytest.mark.parametrize("shape", [(0, 5), (5, 0), (0, 0)])
+def test_no_rows_or_columns(shape: tuple[int, int]) -> None:
+    none = torch.zeros(0, dtype=torch.int64)
+    index, values = blocks_from_elements(none, none, torch.zeros(0), shape, (2, 2))
+    assert torch.equal(cpu.dsd(index, values, torch.ones(shape[1], 3)), torch.zeros(shape[0], 3))
+    assert torch.equal(cpu.dsd_transposed(index, values, torch.ones(shape[0], 3)), torch.zeros(shape[1], 3))
+    assert cpu.sdd(index, torch.ones(shape[0], 3), torch.ones(3, shape[1])).shape == (0, 2, 2)
+    assert dense_from_blocks(index, values).shape == shape
+
+
+@pytest.mark.parametrize("kernels", [reference, cpu])
+def test_nan_and_infinity_are_those_of_dense_arithmetic(kernels: ModuleType) -> None:
+    """One block, rows 0-3, columns 0-3, of a matrix (6, 7); its element (1, 2) is a zero that is stored."""
+    dense = torch.zeros(6, 7)
+    dense[:4, :4] = 1.0
+    dense[1, 2] = 0.0
+    rows, columns = dense.nonzero(as_tuple=True)
+    index, values = blocks_from_elements(rows, columns, dense[rows, columns], (6, 7), (4, 4))
+    x = torch.ones(7, 5)
+    x[2, 0], x[3, 1], x[5, 2] = torch.inf, torch.nan, torch.nan  # the last one meets no stored block
+    product = kernels.dsd(index, values, x)
+    assert torch.isinf(product[0, 0])
+    assert torch.isnan(product[1, 0])  # 0 × ∞
+    assert torch.isnan(product[:4, 1]).all()
+    assert torch.isfinite(product[:, 2:]).all()
+    assert (product[4:] == 0).all()
+    g = torch.ones(6, 5)
+    g[1, 0], g[5, 1] = -torch.inf, torch.nan
+    product = kernels.dsd_transposed(index, values, g)
+    assert torch.isnan(product[2, 0])
+    assert (product[[0, 1, 3], 0] == -torch.inf).all()
+    assert torch.isfinite(product[:, 1:]).all()
+    sampled = kernels.sdd(index, g, x.t())[0]
+    assert torch.equal(sampled.isnan(), (g @ x.t())[:4, :4].isnan())
+    assert torch.equal(sampled.isinf(), (g @ x.t())[:4, :4].isinf())
+
+
+@pytest.mark.parametrize("kernels", [reference, cpu])
+def test_padding_is_written_as_zero_and_never_read(kernels: ModuleType) -> None:
+    dense, _, index, values = draw((5, 6), (4, 4), 1.0, 0, torch.float32)
+    outside = in_blocks(index, torch.ones(5, 6)) == 0
+    assert outside.any()
+    spoiled = values.masked_fill(outside, torch.nan)
+    x, g = strided((6, 3), "contiguous", 1, torch.float32), strided((5, 3), "contiguous", 2, torch.float32)
+    assert torch.equal(kernels.dsd(index, spoiled, x), kernels.dsd(index, values, x))
+    assert torch.equal(kernels.dsd_transposed(index, spoiled, g), kernels.dsd_transposed(index, values, g))
+    sampled = kernels.sdd(index, torch.full_like(g, torch.nan), x.t())
+    assert (sampled[outside] == 0).all()
+    assert sampled[~outside].isnan().all()
+
+
+@pytest.mark.skipif(numba.config.NUMBA_NUM_THREADS < 2, reason="needs two threads")
+def test_the_same_bits_with_any_number_of_threads() -> None:
+    _, _, index, values = draw((200, 300), (8, 8), 0.3, 0, torch.float32)
+    x, g = strided((300, 400), "contiguous", 1, torch.float32), strided((200, 400), "contiguous", 2, torch.float32)
+    before = numba.get_num_threads()
+    results = []
+    try:
+        for threads in (1, 2, 2):
+            numba.set_num_threads(threads)
+            results.append((cpu.dsd(index, values, x), cpu.dsd_transposed(index, values, g), cpu.sdd(index, g, x.t())))
+    finally:
+        numba.set_num_threads(before)
+    for other in results[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))
+
+
+def test_the_readme_example() -> None:
+    rows, columns = torch.tensor([1, 2, 3]), torch.tensor([2, 0, 4])
+    index, _ = blocks_from_elements(rows, columns, torch.ones(3), (4, 5), (2, 2))
+    assert [array.tolist() for array in index.arrays] == [[0, 1, 3], [1, 0, 2], [0, 1, 2, 3], [1, 0, 1], [1, 0, 2]]
+    assert index.nbytes == 4 * (2 + 3 + 2 + 3 * 3)
+
+
+def i32(*numbers: int) -> Tensor:
+    return torch.tensor(numbers, dtype=torch.int32)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"col": i32(1, 0, 3)}, r"0 \.\. 2 in col, got 0 \.\. 3"),
+        ({"col": i32(1, -1, 2)}, r"0 \.\. 2 in col"),
+        ({"col": i32(1, 2, 0)}, "col sorted"),
+        ({"col": i32(1, 2, 2)}, "col sorted"),
+        ({"crow": i32(0, 2, 1)}, "crow to ascend"),
+        ({"crow": i32(1, 1, 3)}, "crow to ascend"),
+        ({"crow": i32(0, 1, 2)}, "crow to ascend"),
+        ({"crow": i32(0, 3)}, "3 entries in crow"),
+        ({"col": torch.tensor([1, 0, 2])}, "col as a contiguous 1-D int32"),
+        ({"crow": i32(0, 9, 1, 9, 3)[::2]}, "crow as a contiguous"),
+        ({"col": i32(1, 0, 2).to("meta")}, "col on cpu"),
+        ({"ccol": i32(0, 2, 2, 3)}, "row sorted"),
+        ({"row": i32(0, 0, 1)}, "list the blocks"),
+        ({"row": i32(1, 0, 2)}, r"0 \.\. 1 in row"),
+        ({"order": i32(0, 1, 2)}, "list the blocks"),
+        ({"order": i32(1, 1, 2)}, "list the blocks"),
+        ({"order": i32(1, 0, 3)}, "number every stored block"),
+        ({"order": i32(1, 0)}, "order as int32"),
+        ({"order": torch.tensor([1, 0, 2])}, "order as int32"),
+        ({"block": (0, 2)}, "at least"),
+        ({"shape": (6, 5)}, "4 entries in crow"),
+    ],
+)
+def test_a_bad_index_cannot_be_made(change: dict[str, Any], message: str) -> None:
+    good = BlockIndex.from_rows(i32(0, 1, 3), i32(1, 0, 2), (4, 5), (2, 2))
+    with pytest.raises(ValueError, match=message):
+        dataclasses.replace(good, **change)
+    if {"crow", "col"} & set(change):
+        with pytest.raises(ValueError, match=message):
+            BlockIndex.from_rows(change.get("crow", good.crow), change.get("col", good.col), good.shape, good.block)
+
+
+@pytest.mark.parametrize(
+    ("operands", "message"),
+    [
+        ((torch.ones(3, 2, 2), torch.ones(4, 7)), r"x of shape \(5, n\), got \(4, 7\)"),
+        ((torch.ones(3, 2, 2), torch.ones(5)), "x strided and 2-D"),
+        ((torch.ones(3, 2, 2), torch.ones(5, 7).to_sparse()), "x strided and 2-D"),
+        ((torch.ones(2, 2, 2), torch.ones(5, 7)), "values of shape"),
+        ((torch.ones(3, 2, 4)[:, :, ::2], torch.ones(5, 7)), "contiguous values"),
+        ((torch.ones(3, 2, 2), torch.ones(5, 7, dtype=torch.float64)), "x in torch.float32"),
+        ((torch.ones(3, 2, 2), torch.ones(5, 7, device="meta")), "x on cpu"),
+        ((torch.ones(3, 2, 2).half(), torch.ones(5, 7).half()), "in one of torch.float32, torch.float64"),
+    ],
+)
+def test_bad_operands_are_refused(operands: tuple[Tensor, Tensor], message: str) -> None:
+    index = BlockIndex.from_rows(i32(0, 1, 3), i32(1, 0, 2), (4, 5), (2, 2))
+    with pytest.raises(ValueError, match=message):
+        cpu.dsd(index, *operands)
+
+
+def test_bad_operands_of_the_other_products_are_refused() -> None:
+    index = BlockIndex.from_rows(i32(0, 1, 3), i32(1, 0, 2), (4, 5), (2, 2))
+    for kernels in (cpu, reference):
+        with pytest.raises(ValueError, match=r"x of shape \(4, n\)"):
+            kernels.dsd_transposed(index, torch.ones(3, 2, 2), torch.ones(5, 7))
+        with pytest.raises(ValueError, match=r"b of shape \(7, 5\), got \(6, 5\)"):
+            kernels.sdd(index, torch.ones(4, 7), torch.ones(6, 5))
+        with pytest.raises(ValueError, match=r"a of shape \(4, n\)"):
+            kernels.sdd(index, torch.ones(5, 7), torch.ones(7, 5))
+
+
+def test_positions_past_two_to_the_31() -> None:
+    """A matrix of 2^33 elements: a place counted in 32 bits would come out somewhere else."""
+    shape = (2**20, 2**13)
+    rows, columns = torch.tensor([3, 2**20 - 1, 2**20 - 1]), torch.tensor([2**13 - 1, 0, 2**13 - 1])
+    index, values = blocks_from_elements(rows, columns, torch.tensor([1.0, 2.0, 3.0]), shape, (2, 2))
+    x = torch.arange(1.0, 2**13 + 1)[:, None]
+    product = cpu.dsd(index, values, x)
+    assert product[3].item() == 2**13
+    assert product[-1].item() == 2 + 3 * 2**13
+    assert product.count_nonzero() == 2
+    back = cpu.dsd_transposed(index, values, product)
+    assert back[0].item() == 2 * product[-1].item()
+    assert back.count_nonzero() == 2

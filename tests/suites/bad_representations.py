@@ -1,0 +1,108 @@
+"""Representations that go wrong while they are measured, each in one way; they are named as module:Class."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from sparsebench.representations.base import Representation, Spec, Storage, strided_matrix
+from sparsebench.representations.formats.dense import Dense
+from sparsebench.representations.pattern import Pattern
+
+
+class Wrong(Dense):
+    """Off by one per mille: less than an eye sees, more than fp32 rounds."""
+
+    name = "wrong"
+
+    def matmul(self, x: Tensor) -> Tensor:
+        return super().matmul(x) * 1.001
+
+
+class NotANumber(Dense):
+    name = "not-a-number"
+
+    def matmul(self, x: Tensor) -> Tensor:
+        return super().matmul(x) * float("nan")
+
+
+class WrongShape(Dense):
+    name = "wrong-shape"
+
+    def matmul(self, x: Tensor) -> Tensor:
+        return super().matmul(x)[:-1]
+
+
+class Raises(Dense):
+    name = "raises"
+
+    def matmul(self, x: Tensor) -> Tensor:
+        raise KeyError("lost the index")
+
+
+class Hungry(Dense):
+    """Asks for more memory than any address space has."""
+
+    name = "hungry"
+
+    def matmul(self, x: Tensor) -> Tensor:
+        return super().matmul(x) + torch.empty(1 << 60).sum()
+
+
+class Refuses(Dense):
+    name = "refuses"
+
+    @classmethod
+    def unsupported(cls, spec: Spec) -> str | None:
+        return "never on a Sunday"
+
+
+class NeedsMore(Dense):
+    name = "needs-more"
+    requires = ("a_module_that_nobody_has",)
+
+
+class Dies(Dense):
+    """Takes its process with it, as native code can."""
+
+    name = "dies"
+
+    def matmul(self, x: Tensor) -> Tensor:
+        os.kill(os.getpid(), signal.SIGSEGV)
+        return x
+
+
+class Hangs(Dense):
+    name = "hangs"
+
+    def matmul(self, x: Tensor) -> Tensor:
+        time.sleep(3600)
+        return x
+
+
+class Smallest(Representation):
+    """Gives what a representation must give, and nothing more: right, but it does not train."""
+
+    name = "smallest"
+
+    def __init__(self, source: Tensor) -> None:
+        super().__init__(source)
+        self.matrix = strided_matrix(source).clone()
+
+    @classmethod
+    def build(cls, tensor: Tensor, pattern: Pattern | None = None) -> Self:
+        return cls(tensor)
+
+    def to_dense(self) -> Tensor:
+        return self.matrix.reshape(self.shape).clone()
+
+    def matmul(self, x: Tensor) -> Tensor:
+        return self.matrix @ x
+
+    def storage(self) -> Storage:
+        return Storage(value_bytes=self.matrix.numel() * self.matrix.element_size(), index_bytes=0)

@@ -1,0 +1,93 @@
+"""What goes wrong in a cell becomes its status, and nothing wrong is ever timed."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from sparsebench.representations.pattern import Pattern
+from sparsebench.suites.cell import Case, Cell
+from sparsebench.suites.measure.one_cell import ReferenceChoice, measure
+from sparsebench.suites.measure.timing import CpuClock, Effort
+from sparsebench.suites.workloads import matmul
+
+EFFORT = Effort(budget_s=0.01, min_rounds=2, max_rounds=4, min_sample_s=1e-5)
+CASE = Case(
+    suite="matmul",
+    workload="small",
+    operation="matmul",
+    shape=(64, 48, 8),
+    pattern=Pattern(kind="block", block=(16, 16)),
+    sparsity=0.75,
+)
+
+
+@pytest.fixture(autouse=True)
+def _bad_representations(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+    yield  # type: ignore[misc]
+    sys.modules.pop("bad_representations", None)
+
+
+def measured(name: str, benchmark: Any, operation: str = "matmul") -> Cell:
+    case = Case(**(vars(CASE) | {"operation": operation}))
+    clock = CpuClock()
+    return measure(matmul.problem(case, "cpu", None), name, benchmark, clock, EFFORT, ReferenceChoice(clock))
+
+
+@pytest.mark.parametrize(
+    ("name", "status", "reason"),
+    [
+        ("Wrong", "wrong", "expected a relative error of at most 1e-05 against float64, got 0.001"),
+        ("NotANumber", "wrong", "got inf"),
+        ("WrongShape", "wrong", "expected a result of shape (64, 8), got (63, 8)"),
+        ("Raises", "crashed", "KeyError: 'lost the index'"),
+        ("Hungry", "oom", "RuntimeError"),
+        ("Refuses", "unsupported", "never on a Sunday"),
+        ("NeedsMore", "not_installed", "needs a_module_that_nobody_has"),
+        ("Missing", "crashed", "expected bad_representations:Missing to import, got AttributeError"),
+    ],
+)
+def test_failures_are_statuses_and_never_numbers(name: str, status: str, reason: str, benchmark: Any) -> None:
+    cell = measured(f"bad_representations:{name}", benchmark)
+    assert cell.status == status
+    assert reason in (cell.reason or "")
+    assert cell.time_s is None
+    assert cell.speedup is None
+    if not benchmark.disabled:
+        assert benchmark.stats is None  # the harness never saw it
+    benchmark.pedantic(lambda: None)  # pytest-benchmark warns of a fixture that nobody used
+
+
+@pytest.mark.parametrize("operation", ["matmul", "matmul_backward"])
+@pytest.mark.parametrize("name", ["dense", "torch-csr", "block-sparse"])
+def test_a_good_cell_has_every_number(name: str, operation: str, benchmark: Any) -> None:
+    cell = measured(name, benchmark, operation)
+    assert (cell.status, cell.reason) == ("ok", None)
+    assert cell.achieved_sparsity == 0.75
+    assert cell.dense_bytes == 64 * 48 * 4
+    assert cell.fill is not None
+    assert cell.fill == pytest.approx(4.0 if name == "dense" else 1.0)
+    assert cell.relative_error is not None
+    assert cell.relative_error < 1e-5
+    assert cell.stored_bytes == (cell.value_bytes or 0) + (cell.index_bytes or 0)
+    assert cell.threads == torch.get_num_threads()
+    assert cell.build_peak_bytes is not None
+    assert cell.build_peak_bytes >= (cell.value_bytes or 0)
+    if not benchmark.disabled:
+        assert cell.speedup is not None
+        assert (cell.speedup_low or 0) <= cell.speedup <= (cell.speedup_high or 0)
+        assert (cell.time_s or 0) > 0
+        assert cell.useful_gflops == pytest.approx(
+            (3 if operation == "matmul_backward" else 1) * 2 * 64 * 48 * 0.25 * 8 / (cell.time_s or 1) * 1e-9
+        )
+
+
+def test_what_does_not_train_is_unsupported_for_training(benchmark: Any) -> None:
+    cell = measured("bad_representations:Smallest", benchmark, "matmul_backward")
+    assert (cell.status, cell.reason) == ("unsupported", "gives no values or no sampled product")
+    benchmark.pedantic(lambda: None)  # pytest-benchmark warns of a fixture that nobody used

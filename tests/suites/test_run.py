@@ -1,0 +1,185 @@
+"""A whole run by the real command, with representations that take their worker down."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+HERE = Path(__file__).parent
+SPARSEBENCH = Path(sys.executable).with_name("sparsebench")
+
+
+def environment(*paths: Path) -> dict[str, str]:
+    return os.environ | {"PYTHONPATH": os.pathsep.join(map(str, paths))}
+
+
+def sparsebench(*arguments: str | Path, paths: tuple[Path, ...] = (HERE,)) -> subprocess.CompletedProcess[str]:
+    command = [str(SPARSEBENCH), *map(str, arguments)]
+    return subprocess.run(command, env=environment(*paths), capture_output=True, text=True, timeout=300, check=False)
+
+
+def rows(run: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (run / "cells.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+SMALL = ("run", "--suite", "matmul", "--only", "attention 512×512|matmul|512x512x128|block-32x32|")
+CASES = 4  # the quick profile's levels of that pattern
+
+
+def test_one_bad_representation_costs_no_other_cell(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    bad = [f"--representation=bad_representations:{name}" for name in ("Dies", "Wrong", "Refuses")]
+    result = sparsebench(*SMALL, *bad, "--representation=dense", "--out", run)
+    assert result.returncode == 1, result.stderr
+    by_name = {name: [row for row in rows(run) if row["representation"].endswith(name)] for name in
+               ("Dies", "Wrong", "Refuses", "dense")}  # fmt: skip
+    assert Counter(row["status"] for row in by_name["dense"]) == {"ok": CASES}
+    assert Counter(row["status"] for row in by_name["Wrong"]) == {"wrong": CASES}
+    assert Counter(row["status"] for row in by_name["Refuses"]) == {"unsupported": CASES}
+    assert Counter(row["status"] for row in by_name["Dies"]) == {"crashed": CASES}
+    reasons = Counter(row["reason"] for row in by_name["Dies"])
+    assert reasons["the worker died of SIGSEGV"] == 3
+    assert reasons["not tried: 3 workers died on bad_representations:Dies in this suite"] == CASES - 3
+    assert all(path.stat().st_size > 0 for path in run.glob("benchmark-*.json"))
+    assert not (run / "current.json").exists()
+
+    again = sparsebench(*SMALL, "--representation=dense", "--representation=torch-csr", "--out", run)
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert Counter(row["representation"] for row in rows(run))["dense"] == CASES  # finished cells were not run again
+    assert Counter(row["representation"] for row in rows(run))["torch-csr"] == CASES  # the new ones were
+
+    other = sparsebench(*SMALL, "--threads", "1", "--out", run)
+    assert other.returncode == 2
+    assert re.search(r"expected threads=\d+ to resume .*, got 1; choose another --out", other.stderr)
+
+
+def test_a_cell_that_hangs_is_a_timeout(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    only = f"{SMALL[-1]}0.9|"
+    names = ("bad_representations:Hangs", "dense")
+    result = sparsebench(*SMALL[:-1], only, "--out", run, "--cell-timeout", "15",
+                         *(f"--representation={name}" for name in names))  # fmt: skip
+    assert result.returncode == 1, result.stderr
+    assert {row["representation"]: row["status"] for row in rows(run)} == {names[0]: "timeout", names[1]: "ok"}
+    assert "took longer than 15 s" in rows(run)[0]["reason"]
+
+
+def test_ctrl_c_keeps_finished_rows_and_the_report_works_on_them(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    command = [str(SPARSEBENCH), *SMALL, "--representation=dense", "--representation=bad_representations:Hangs",
+               "--out", str(run)]  # fmt: skip
+    process = subprocess.Popen(command, env=environment(HERE), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    deadline = time.monotonic() + 120
+    while not (run / "cells.jsonl").exists():
+        assert time.monotonic() < deadline, "no cell was finished in two minutes"
+        time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    output, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors.decode()
+    assert "interrupted; every finished cell is in" in output.decode()
+    assert [row["status"] for row in rows(run)] == ["ok"]
+    report = sparsebench("report", run)
+    assert report.returncode == 0, report.stderr
+    assert (run / "report.html").stat().st_size > 1000
+
+
+def test_a_suite_runs_under_plain_pytest_and_its_json_carries_the_row(tmp_path: Path) -> None:
+    suites = Path(__file__).parents[2] / "suites"
+    command = [sys.executable, "-m", "pytest", str(suites / "bench_matmul.py"), "--benchmark-only", "--representation",
+               "torch-csr", "--benchmark-json=out.json", "--only", "conv4"]  # fmt: skip
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
+    found = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))
+    assert found["sparsebench_machine"]["threads"] >= 1
+    assert len(found["benchmarks"]) == 6
+    for benchmark in found["benchmarks"]:
+        info = benchmark["extra_info"]
+        assert (info["representation"], info["status"]) == ("torch-csr", "ok")
+        assert info["time_s"] > 0
+        # pytest-benchmark timed whole samples of so many calls; what the row says is one call
+        assert info["time_s"] * info["inner_iterations"] == pytest.approx(benchmark["stats"]["median"], rel=0.5)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "--representation", "nope"], "expected a representation of dense, "),
+        (["run", "--representation", "nowhere:Nothing"], "expected nowhere:Nothing to import, got ModuleNotFoundError"),
+        (["run", "--suite", "nope"], "expected a suite of matmul, sparse_coding, got 'nope'"),
+        (["run", "--profile", "slow"], "expected a profile of quick, full, got 'slow'"),
+        (["run", "--device", "tpu"], "expected a device of cpu, cuda, got 'tpu'"),
+        (["run", "--threads", "0"], "expected 1 to "),
+        (["run", "--cell-timeout", "0"], "expected a cell timeout > 0 s, got 0.0"),
+        (["run", "--data", "/nowhere/at/all"], "/nowhere/at/all"),
+        (["run", "--only", "no cell is called so"], "expected --only to name cells"),
+        (["report", "/nowhere/at/all"], "expected a folder with cells.jsonl, got /nowhere/at/all"),
+        (["compare", "/nowhere/a", "/nowhere/b"], "expected a folder with cells.jsonl, got /nowhere/a"),
+        (["check", "nope"], "expected a representation of dense, "),
+        (["check", "json:JSONDecoder"], "expected json:JSONDecoder to be a subclass of Representation"),
+    ],
+)
+def test_a_users_mistake_is_one_line_and_status_2(arguments: list[str], message: str, tmp_path: Path) -> None:
+    if arguments[0] == "run":
+        arguments = [*arguments, "--out", str(tmp_path / "run")]
+    result = sparsebench(*arguments)
+    assert result.returncode == 2, result.stdout + result.stderr
+    lines = result.stderr.strip().splitlines()
+    assert len(lines) == 1, result.stderr
+    assert message in lines[0]
+    assert not (tmp_path / "run").exists()
+
+
+PLUGIN = """
+import torch
+from sparsebench.representations.formats.torch_csr import TorchCsr
+
+class Mine(TorchCsr):
+    name = "mine"
+"""
+
+
+def plugin(folder: Path, module: str, source: str, entry: str) -> Path:
+    """Lay a distribution out as pip would, outside of this tree."""
+    info = folder / f"{module}-1.0.dist-info"
+    info.mkdir(parents=True)
+    (folder / f"{module}.py").write_text(source, encoding="utf-8")
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {module}\nVersion: 1.0\n", encoding="utf-8")
+    (info / "entry_points.txt").write_text(f"[sparsebench.representations]\n{entry}\n", encoding="utf-8")
+    return folder
+
+
+def test_a_plug_in_is_listed_checked_measured_and_reported(tmp_path: Path) -> None:
+    paths = (plugin(tmp_path / "site", "my_plugin", PLUGIN, "mine = my_plugin:Mine"),)
+    assert re.search(r"mine\s.*my_plugin.*yes", sparsebench("list", paths=paths).stdout)
+    check = sparsebench("check", "mine", paths=paths)
+    assert check.returncode == 0, check.stdout
+    run = tmp_path / "run"
+    result = sparsebench(*SMALL, "--representation=mine", "--out", run, paths=paths)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert Counter(row["status"] for row in rows(run)) == {"ok": CASES}
+    assert sparsebench("report", run, paths=paths).returncode == 0
+    assert "mine" in (run / "report.md").read_text(encoding="utf-8")
+    assert "mine" in (run / "report.html").read_text(encoding="utf-8")
+
+
+def test_a_broken_plug_in_costs_its_own_cells_only(tmp_path: Path) -> None:
+    paths = (plugin(tmp_path / "site", "my_broken", "import not_there\n", "broken = my_broken:Broken"),)
+    listed = sparsebench("list", paths=paths)
+    assert listed.returncode == 0, listed.stderr
+    assert "not_there" in listed.stdout
+    run = tmp_path / "run"
+    result = sparsebench(*SMALL, "--representation=dense", "--representation=broken", "--out", run, paths=paths)
+    assert result.returncode == 1, result.stderr
+    statuses = {(row["representation"], row["status"]) for row in rows(run)}
+    assert statuses == {("dense", "ok"), ("broken", "crashed")}
+    assert "expected my_broken:Broken to import, got ModuleNotFoundError" in rows(run)[-1]["reason"]

@@ -1,0 +1,179 @@
+"""The timed operations of sparse coding compute what their oracle says, on exactly counted codes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from sparsebench.representations.base import Representation
+from sparsebench.representations.formats.dense import Dense
+from sparsebench.representations.formats.scipy_csr import ScipyCsr
+from sparsebench.representations.pattern import Pattern
+from sparsebench.suites.cell import Case
+from sparsebench.suites.measure.fidelity import worst_error
+from sparsebench.suites.workloads.data import DataError, digits
+from sparsebench.suites.workloads.problem import Problem
+from sparsebench.suites.workloads.sparse_coding import operations, workload
+from sparsebench.suites.workloads.sparse_coding.conserved_flow import Settings, learn
+from sparsebench.suites.workloads.sparse_coding.record import load, save
+from sparsebench.suites.workloads.sparse_coding.training import TrainProblem
+
+QUICK = workload.cases("quick")
+TIMED = [case for case in QUICK if case.operation != "train"]
+TOLERANCE = 1e-5
+
+
+def problem_of(operation: str, sparsity: float) -> Problem:
+    (case,) = (case for case in TIMED if (case.operation, case.sparsity) == (operation, sparsity))
+    return workload.problem(case, "cpu", None)
+
+
+def test_cases() -> None:
+    full = workload.cases("full")
+    for cases in (QUICK, full):
+        assert len({case.key for case in cases}) == len(cases)
+        assert {case.suite for case in cases} == {"sparse_coding"}
+    assert [case.workload for case in QUICK[:2]] == ["conserved flow f=0.2", "conserved flow f=0.0001"]
+    assert [case.shape for case in full[:2]] == [(60_000, 100, 784)] * 2
+    assert len(TIMED) == 3 * 5
+    assert len(full) == 2 + 2 * 3 * 7
+    with pytest.raises(ValueError, match="expected a profile of"):
+        workload.cases("slow")
+
+
+@pytest.mark.parametrize("cls", [Dense, ScipyCsr])
+@pytest.mark.parametrize("case", TIMED, ids=lambda case: f"{case.operation}-{case.sparsity}")
+def test_operations_meet_their_oracle(cls: type[Representation], case: Case) -> None:
+    problem = workload.problem(case, "cpu", None)
+    built = cls.build(problem.tensor, case.pattern)
+    action = problem.action(cls, built)
+    outputs = problem.outputs(action())
+    assert worst_error(outputs, problem.oracle()) < TOLERANCE
+    for reference in problem.references().values():
+        assert worst_error(problem.outputs(reference()), problem.oracle()) < TOLERANCE
+    for first, second in zip(outputs, problem.outputs(action()), strict=True):
+        assert torch.equal(first, second)  # a call leaves nothing behind
+    assert problem.spec().shape == tuple(problem.tensor.shape) == (256, 100)
+
+
+@pytest.mark.parametrize("sparsity", workload.LEVELS["quick"])
+def test_every_image_keeps_the_same_number(sparsity: float) -> None:
+    problem = problem_of("decode", sparsity)
+    kept = round(100 * (1 - sparsity))
+    assert (problem.tensor != 0).sum(1).tolist() == [kept] * 256
+    assert problem.useful_flops() == 2 * 256 * kept * 784
+    assert problem_of("learn", sparsity).useful_flops() == 4 * 256 * kept * 784
+    assert torch.equal(problem_of("encode", sparsity).tensor, problem.tensor)
+
+
+def test_quality_falls_as_entries_are_dropped() -> None:
+    levels = []
+    for sparsity in workload.LEVELS["quick"]:
+        problem = problem_of("decode", sparsity)
+        quality = problem.quality(problem.outputs(Dense.build(problem.tensor).matmul(problem.dictionary)))  # type: ignore[attr-defined]
+        assert quality is not None
+        assert quality.metric == "l1_per_image"
+        levels.append(quality.value)
+    assert 55 < levels[0] < 70  # what the training ended with
+    assert levels == sorted(levels)
+    assert levels[-1] > levels[0] + 5
+
+
+class Short(Dense):
+    """Loses a thousandth of every transposed product."""
+
+    name = "short"
+
+    def rmatmul(self, x: Tensor) -> Tensor:
+        return super().rmatmul(x) * 0.999
+
+
+class Forgetful(Dense):
+    """Loses one stored entry."""
+
+    name = "forgetful"
+
+    @classmethod
+    def build(cls, tensor: Tensor, pattern: Pattern | None = None) -> Any:
+        built = super().build(tensor, pattern)
+        row, column = tensor.nonzero()[0].tolist()
+        built.values[row, column] = 0
+        return built
+
+
+@pytest.mark.parametrize(("cls", "operation"), [(Short, "learn"), (Forgetful, "encode"), (Forgetful, "decode")])
+def test_a_wrong_representation_is_seen(cls: type[Representation], operation: str) -> None:
+    problem = problem_of(operation, 0.9)
+    outputs = problem.outputs(problem.action(cls, cls.build(problem.tensor))())
+    assert worst_error(outputs, problem.oracle()) > 10 * TOLERANCE
+
+
+def test_unclear_images_are_passed_over() -> None:
+    dictionary, thresholds = torch.eye(100), torch.zeros(100)
+    images = torch.arange(100.0).repeat(3, 1)
+    images[1, 50] = images[1, 49]  # a tie exactly where half of the entries are dropped
+    images[2, 30] = images[2, 31]  # a tie that no level asks about
+    assert workload.clear_images(images, dictionary, thresholds).tolist() == [0, 2]
+    trained = workload.trained(Settings(flow=1e-4, epochs=workload.TIMED_EPOCHS), 0, None)
+    w, t = torch.from_numpy(trained.dictionary), torch.from_numpy(trained.thresholds)
+    chosen = workload.clear_images(digits(None).images, w, t)
+    assert 0.8 * 4000 < len(chosen) < 4000
+    v = digits(None).images[chosen]
+    for sparsity in workload.LEVELS["full"]:
+        kept = operations.kept_entries(100, sparsity)
+        single = operations.encode(v, w, t, kept) != 0
+        double = operations.encode(v.double(), w.double(), t.double(), kept) != 0
+        assert torch.equal(single, double)
+
+
+def test_a_training_is_a_problem_that_runs_once(tmp_path: Path) -> None:
+    settings = Settings(flow=0.2, units=9, epochs=6, images=40)
+    case = Case(
+        suite="sparse_coding",
+        workload="conserved flow f=0.2",
+        operation="train",
+        shape=(240, 9, 784),
+        pattern=Pattern(kind="element"),
+        sparsity=None,
+        seed=5,
+    )
+    problem = TrainProblem(case, "cpu", digits(None), settings)
+    assert problem.once()
+    learned = problem.action(Dense, Dense.build(problem.tensor))()
+    np.testing.assert_array_equal(learned.dictionary, learn(digits(None), settings, seed=5).dictionary)
+    outputs = problem.outputs(learned)
+    assert worst_error(outputs, problem.oracle()) < TOLERANCE
+    assert problem.quality(outputs).value == pytest.approx(learned.curve[1:].mean())
+    name, arrays = problem.artifact(learned)
+    assert name == "sparse_coding-f0.2"
+    save(tmp_path / "kept.npz", arrays)
+    assert load(tmp_path / "kept.npz")[0].settings == settings
+
+
+def test_the_planned_training_has_the_notebooks_settings() -> None:
+    problem = workload.problem(QUICK[0], "cpu", None)
+    assert isinstance(problem, TrainProblem)
+    assert problem.settings == Settings(flow=0.2, epochs=10)
+    assert QUICK[0].representation == "dense"
+
+
+def test_what_is_no_case_of_this_suite_is_refused(tmp_path: Path) -> None:
+    def changed(**fields: Any) -> Case:
+        base = {name: getattr(TIMED[0], name) for name in ("suite", "workload", "operation", "shape", "pattern")}
+        return Case(**{**base, "sparsity": 0.5, **fields})
+
+    with pytest.raises(ValueError, match="expected a workload of conserved flow f=0.2"):
+        workload.problem(changed(workload="conserved flow f=1"), "cpu", None)
+    with pytest.raises(ValueError, match="expected an operation of train, decode"):
+        workload.problem(changed(operation="dream"), "cpu", None)
+    with pytest.raises(ValueError, match="expected whole epochs of 3,000 images"):
+        workload.problem(changed(operation="train", shape=(3001, 100, 784)), "cpu", None)
+    with pytest.raises(DataError, match="expected at least 5,000 images with clear codes"):
+        workload.problem(changed(shape=(5000, 100, 784)), "cpu", None)
+    with pytest.raises(DataError, match="expected a data folder at"):
+        workload.problem(TIMED[0], "cpu", tmp_path / "nowhere")

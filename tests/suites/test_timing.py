@@ -1,0 +1,113 @@
+"""The arithmetic and the order of paired rounds; how long anything takes is no test's business."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sparsebench.suites.measure.timing import (
+    EFFORTS,
+    CpuClock,
+    Effort,
+    calls_per_sample,
+    fastest,
+    summarise,
+    time_paired,
+)
+
+EFFORT = Effort(budget_s=0.001, min_rounds=6, max_rounds=6, min_sample_s=1e-9)
+
+
+class ScriptedClock:
+    """Says how long each action took instead of looking: the arithmetic can be checked to the digit."""
+
+    def __init__(self, seconds: dict[Any, float]) -> None:
+        self.seconds = seconds
+        self.sampled: list[Any] = []
+
+    def sample(self, action: Any, inner: int) -> float:
+        self.sampled.append(action)
+        return self.seconds[action]
+
+
+def test_speedup_is_the_median_of_the_rounds_ratios() -> None:
+    timing = summarise(np.array([1.0, 2.0, 1.0, 4.0, 1.0]), np.array([3.0, 4.0, 3.0, 4.0, 2.0]), inner=7)
+    assert timing.speedup == 2.0  # of 3, 2, 3, 1, 2; the ratio of medians would be 3
+    assert timing.time_s == 1.0
+    assert timing.reference_time_s == 3.0
+    assert 1.0 <= timing.speedup_low <= 2.0 <= timing.speedup_high <= 3.0
+    assert timing.spread == 1.0
+    assert (timing.rounds, timing.inner_iterations) == (5, 7)
+
+
+def test_interval_covers_the_true_ratio_about_as_often_as_it_says() -> None:
+    rng = np.random.default_rng(3)
+    hits = 0
+    for _ in range(200):
+        times = rng.lognormal(0.0, 0.1, 30)
+        timing = summarise(times, 2.0 * rng.lognormal(0.0, 0.1, 30), inner=1)
+        hits += timing.speedup_low <= 2.0 <= timing.speedup_high
+    assert 180 <= hits <= 199
+
+
+def test_a_machine_that_drifts_leaves_the_ratio_alone() -> None:
+    drift = np.linspace(1.0, 3.0, 20)
+    timing = summarise(drift, 5.0 * drift, inner=1)
+    assert timing.speedup_low == pytest.approx(5.0)
+    assert timing.speedup_high == pytest.approx(5.0)
+
+
+def test_samples_that_do_not_pair_are_refused() -> None:
+    with pytest.raises(ValueError, match="expected as many samples of both"):
+        summarise(np.ones(3), np.ones(4), inner=1)
+
+
+def test_the_order_alternates_and_every_sample_follows_an_untimed_call(benchmark: Any) -> None:
+    called: list[str] = []
+
+    def candidate() -> None:
+        called.append("c")
+
+    def reference() -> None:
+        called.append("r")
+
+    clock = ScriptedClock({candidate: 1.0, reference: 4.0})
+    timing = time_paired(benchmark, candidate, reference, clock, EFFORT)
+    if timing is None:
+        pytest.skip("pytest-benchmark is disabled here, so there are no rounds to look at")
+    rounds = clock.sampled[4:]  # before them each was sampled twice to plan the rounds
+    assert rounds == [reference, candidate, candidate, reference] * 3
+    assert called == ["r", "c", "c", "r"] * 3  # the clock calls nothing, so these are the untimed calls
+    assert (timing.speedup, timing.time_s, timing.reference_time_s) == (4.0, 1.0, 4.0)
+    assert len(benchmark.stats.stats.data) == timing.rounds == 6
+
+
+def test_short_actions_are_repeated_within_a_sample() -> None:
+    assert calls_per_sample(1e-4, EFFORTS["quick"]) == 10
+    assert calls_per_sample(1.0, EFFORTS["quick"]) == 1
+    assert calls_per_sample(0.0, EFFORTS["quick"]) == 10_000
+
+
+def test_the_cpu_clock_calls_as_often_as_it_says() -> None:
+    calls: list[int] = []
+    assert CpuClock().sample(lambda: calls.append(1), 5) > 0
+    assert len(calls) == 5
+
+
+def test_the_fastest_reference_is_chosen() -> None:
+    def slow() -> None: ...
+    def fast() -> None: ...
+
+    assert fastest({"slow": slow, "fast": fast}, ScriptedClock({slow: 2.0, fast: 1.0})) == "fast"
+
+
+def test_an_effort_without_rounds_is_refused() -> None:
+    with pytest.raises(ValueError, match="min_rounds"):
+        Effort(budget_s=1, min_rounds=1, max_rounds=5, min_sample_s=1e-3)
+
+
+def test_efforts_grow_with_the_profile() -> None:
+    assert all(a.budget_s < b.budget_s for a, b in pairwise(EFFORTS.values()))
