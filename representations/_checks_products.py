@@ -109,7 +109,7 @@ def round_trip(subject: Subject) -> None:
 
 def round_trip_4d(subject: Subject) -> None:
     """Build from a weight (out, in, kh, kw), and multiply as the matrix (out, in·kh·kw)."""
-    matrix = subject.sparse((16, 72), pattern=Pattern(kind="plane", block=(1, 9)))
+    matrix = subject.sparse((16, 72), sparsity=0.5, pattern=Pattern(kind="plane", block=(1, 9)))
     try:
         subject.build(matrix.reshape(16, 8, 3, 3))
     except (ValueError, NotImplementedError) as error:

@@ -230,7 +230,8 @@ def coo_matrix(tensor: Tensor) -> Tensor:
     """
     check_dimensions(tensor)
     if tensor.layout == torch.strided:
-        return strided_matrix(tensor).to_sparse_coo()
+        found: Tensor = strided_matrix(tensor).to_sparse_coo()
+        return found
     coo = tensor.detach().to_sparse_coo().coalesce()
     keep = coo.values() != 0
     return torch.sparse_coo_tensor(

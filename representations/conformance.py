@@ -21,7 +21,10 @@ CHECKS: dict[str, Check] = {
     "matmul": products.matmul,
     "rmatmul": products.rmatmul,
     "sampled_matmul": products.sampled_matmul,
+    "inputs unchanged": state.inputs_unchanged,
+    "determinism": state.deterministic,
     "gradients": products.gradients,
+    "with_values": state.with_values,
     "round trip 4-D": products.round_trip_4d,
     "transpose": products.transpose,
     "conv2d": products.conv2d,
@@ -35,16 +38,13 @@ CHECKS: dict[str, Check] = {
     "float64": products.float64,
     "NaN propagates": products.nan_propagates,
     "wrong shapes refused": products.wrong_shapes,
-    "inputs unchanged": state.inputs_unchanged,
     "own copy of the source": state.own_copy,
     "own results": state.own_results,
-    "with_values": state.with_values,
     "storage": state.storage,
-    "determinism": state.deterministic,
     "kernel names": state.kernel_names,
     "no silent densification": size.no_densification,
 }
-"""The checks in their order; `Result.name` is a key of this, or SCOPE."""
+"""The checks, the plainer ones first; `Result.name` is a key of this, or SCOPE."""
 
 ESSENTIAL: tuple[str, ...] = ("round trip", "matmul")
 """Without these two nothing is known of a class, however many other checks it skips."""

@@ -141,7 +141,7 @@ def compare(
     from sparsebench.suites import report
 
     try:
-        report.print_comparison(report.compare(run_a, run_b), console)
+        console.print(report.compare(run_a, run_b))
     except report.ReportError as error:
         refuse(error)
 

@@ -95,7 +95,7 @@ def refusal(
 def _refusal(
     cls: type[Representation], operation: str, dtype: torch.dtype, device: str, pattern: Pattern | None
 ) -> str | None:
-    if torch.device(device).type == "cuda" and not torch.cuda.is_available():
+    if torch.device(device).type == "cuda" and not torch.cuda.is_available():  # type: ignore[no-untyped-call]
         return "torch finds no CUDA device here"
     try:
         built = cls.build(torch.eye(32, dtype=dtype, device=device), pattern)

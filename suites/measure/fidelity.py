@@ -33,8 +33,8 @@ def relative_error(output: Tensor, expected: Tensor) -> float:
     if not torch.equal(nans, torch.isnan(result)):
         return float("inf")
     difference = torch.where(nans | (result == expected), 0.0, result - expected)
-    scale = torch.linalg.vector_norm(torch.where(nans, 0.0, expected)).item()
-    error = torch.linalg.vector_norm(difference).item()
+    scale = float(torch.linalg.vector_norm(torch.where(nans, 0.0, expected)))
+    error = float(torch.linalg.vector_norm(difference))
     return error / scale if scale > 0 else error
 
 

@@ -33,7 +33,7 @@ def set_threads(threads: int) -> None:
     Raises:
         ValueError: if there are not so many.
     """
-    most = numba.config.NUMBA_NUM_THREADS
+    most: int = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]  # set at run time
     if not 1 <= threads <= most:
         raise ValueError(f"expected 1 to {most} threads, got {threads}")
     torch.set_num_threads(threads)

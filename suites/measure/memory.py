@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from sparsebench.representations.allocation import peak_allocation
+from sparsebench.representations.allocation import peak_allocations
 from sparsebench.representations.base import Representation
 from sparsebench.suites.workloads.problem import Action, Problem
 
@@ -27,8 +27,9 @@ class Weight:
 
 def weigh(problem: Problem, cls: type[Representation], action: Action) -> Weight:
     """Run the build and the operation once each under the allocation tracker."""
-    _, build_peak = peak_allocation(lambda: cls.build(problem.tensor, problem.case.pattern), problem.device)
-    result, peak = peak_allocation(action, problem.device)
+    (_, result), (build_peak, peak) = peak_allocations(
+        [lambda: cls.build(problem.tensor, problem.case.pattern), action], problem.device
+    )
     return Weight(
         workspace_bytes=max(0, peak - sum(held_bytes(output) for output in problem.outputs(result))),
         build_peak_bytes=build_peak,

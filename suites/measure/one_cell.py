@@ -87,8 +87,8 @@ def _attempt(
 ) -> Cell:
     try:
         cls = load(name)
-    except BrokenRepresentationError as error:
-        return dataclasses.replace(start, reason=first_line(error))
+    except BrokenRepresentationError as broken:
+        return dataclasses.replace(start, reason=first_line(broken))
     if missing := missing_requirements(cls):
         reason = f"needs {', '.join(missing)}; install it beside sparsebench"
         return dataclasses.replace(start, status="not_installed", reason=reason)

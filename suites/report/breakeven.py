@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from sparsebench.suites.report.text import percent
+from sparsebench.suites.report.text import NONE, percent
 from sparsebench.suites.report.trust import mark_row, weakest
 
 GROUP: tuple[str, ...] = ("suite", "workload", "operation", "shape", "dtype", "device", "pattern")
@@ -16,6 +16,9 @@ GROUP: tuple[str, ...] = ("suite", "workload", "operation", "shape", "dtype", "d
 
 CONTROL = "dense"
 """The representation that is dense itself: it shows the noise, and has no break-even."""
+
+BUILD = "build"
+"""What the column `kernel` says where the operation stands on the build alone."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +45,15 @@ class Crossing:
         return lead + percent(self.sparsity)
 
     @property
+    def short(self) -> str:
+        """Return it as ranges and coloured tables show it: "≤ 50 %", "87 %", "never", "–"."""
+        if self.sparsity is None:
+            return NONE
+        if self.verdict == "never":
+            return "never"
+        return ("≤ " if self.verdict == "always" else "") + percent(self.sparsity)
+
+    @property
     def order(self) -> float:
         """Return a number that sorts early break-evens first, then never, then what is not measured."""
         return {"never": 2.0, "unmeasured": 3.0}.get(self.verdict, self.sparsity or 0.0)
@@ -60,6 +72,7 @@ class BreakEven:
         missing: how many sparsities of the group have none for this representation.
         best: the highest speed-up, None if there is none.
         best_at: its sparsity.
+        builds: True if the operation itself builds the representation, which dense does not have to.
         trust: the weakest trust mark of the levels that `point` stands on.
     """
 
@@ -78,6 +91,7 @@ class BreakEven:
     missing: int
     best: float | None
     best_at: float | None
+    builds: bool
     trust: str
 
 
@@ -109,7 +123,7 @@ def crossing(levels: Iterable[tuple[float, float | None]]) -> Crossing:
 
 
 def break_evens(frame: pd.DataFrame) -> list[BreakEven]:
-    """Return the break-even of every representation but dense itself in every group; cells without a level are left out.
+    """Return the break-even of every representation but dense itself in every group of cells that have a level.
 
     Where a level stands several times (seeds), the median of the speed-ups counts, with the lowest lower and the
     highest upper end.
@@ -144,6 +158,7 @@ def _of(keys: dict[str, str], name: str, rows: pd.DataFrame, expected: set[float
         missing=len(expected - set(speedups.index)),
         best=None if best_at is None else float(speedups.max()),
         best_at=best_at,
+        builds=bool((rows["kernel"] == BUILD).any()),
         trust=weakest(marks),
     )
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
-from sparsebench.suites.report.breakeven import CONTROL, GROUP, BreakEven
+from sparsebench.suites.report.breakeven import BUILD, CONTROL, GROUP, BreakEven, Crossing
 from sparsebench.suites.report.colours import Look
 from sparsebench.suites.report.figures import SPEEDUP, curves, svg
 from sparsebench.suites.report.headline import heat
 from sparsebench.suites.report.table import Picture, Section, Table, Value, figure, without_constants, words
-from sparsebench.suites.report.text import NONE, count, known, percent, ratio, seconds, significant, times
+from sparsebench.suites.report.text import NONE, SPACE, count, known, percent, ratio, seconds, significant, times
 from sparsebench.suites.report.trust import mark_row
 
 SHARED: tuple[str, ...] = tuple(column for column in GROUP if column != "pattern")
@@ -50,42 +51,40 @@ def break_even_section(found: Sequence[BreakEven]) -> Section:
     )
     head = (
         "operation", "workload", "shape", "dtype", "device", "pattern", "representation", "break-even",
-        "optimistic", "pessimistic", "best speed-up", "levels", "trust",
+        "95 % interval", "best speed-up", "levels", "trust",
     )  # fmt: skip
+    table = Table(title="Break-even sparsity", head=head, rows=rows)
     return Section(
         anchor="break-even",
         title="Break-even",
         text=(
             "The lowest sparsity from which on the speed-up is at least 1 at every higher measured sparsity, "
-            "log(speed-up) interpolated between the two levels around it. Optimistic and pessimistic are the same for "
-            "the upper and the lower ends of the 95 % intervals. “≤” means: already at the lowest level. “Not up to” "
+            "log(speed-up) interpolated between the two levels around it. The interval is the same for the upper and "
+            "the lower ends of the speed-ups' 95 % intervals. “≤” means: already at the lowest level. “Not up to” "
             "means: never, as far as was measured.",
         )
         if rows
         else (NO_NUMBERS,),
-        tables=(
-            without_constants(
-                Table(title="Break-even sparsity", head=head, rows=rows), ("operation", "workload", "shape", "dtype", "device")
-            ),
-        )
-        if rows
-        else (),
+        tables=(without_constants(table, ("operation", "workload", "shape", "dtype", "device")),) if rows else (),
     )
 
 
 def _break_even(one: BreakEven) -> tuple[Value, ...]:
     levels = str(one.levels) + (f", {one.missing} missing" if one.missing else "")
     best = NONE if one.best_at is None else f"{ratio(one.best)} at {percent(one.best_at)}"
-    ends = (one.point, one.optimistic, one.pessimistic)
-    point, optimistic, pessimistic = (
-        figure(end.text, end.order, heat(end.verdict, end.sparsity) if end is one.point and end.sparsity else "")
-        for end in ends
-    )
+    style = "" if one.point.sparsity is None else heat(one.point.verdict, one.point.sparsity)
+    ends = between(one.optimistic, one.pessimistic)
     return (
         words(one.operation), words(one.workload), words(times(one.shape)), words(one.dtype), words(one.device),
-        words(one.pattern), words(one.representation), point, optimistic, pessimistic,
+        words(one.pattern), words(one.representation),
+        figure(one.point.text, one.point.order, style), figure(ends, one.optimistic.order),
         figure(best, one.best), figure(levels, one.levels), trust(one.trust),
     )  # fmt: skip
+
+
+def between(first: Crossing, last: Crossing) -> str:
+    """Return the range from one break-even to a later one: "80 % … never"."""
+    return first.short if first.short == last.short else f"{first.short} … {last.short}"
 
 
 def speedup_section(frame: pd.DataFrame, looks: Mapping[str, Look]) -> Section:
@@ -94,7 +93,8 @@ def speedup_section(frame: pd.DataFrame, looks: Mapping[str, Look]) -> Section:
     levelled = timed[timed["sparsity"].notna()]
     drawn = [
         Picture(html=svg(curves(rows, SPEEDUP, looks), "speed-up over sparsity"), caption=caption(rows))
-        for _, rows in levelled.groupby(list(SHARED), sort=False, dropna=False)
+        for _, rows in frame[frame["sparsity"].notna()].groupby(list(SHARED), sort=False, dropna=False)
+        if (rows["speedup"] > 0).any()
     ]
     text = [
         "Paired against the fastest dense form of the same product; above the dashed line is faster than dense. "
@@ -103,7 +103,7 @@ def speedup_section(frame: pd.DataFrame, looks: Mapping[str, Look]) -> Section:
     ]
     control = levelled[levelled["representation"] == CONTROL]["speedup"]
     if not control.empty:
-        middle, low, high = control.median(), control.quantile(0.05), control.quantile(0.95)
+        middle, low, high = (float(control.quantile(share)) for share in (0.5, 0.05, 0.95))
         text.append(
             f"Dense against itself in this run: {ratio(middle)} in the middle, nine in ten between {ratio(low)} and "
             f"{ratio(high)} ({count(len(control), 'cell')})."
@@ -126,7 +126,10 @@ def caption(rows: pd.DataFrame) -> str:
 
 
 def _data_decides(rows: pd.DataFrame) -> Table:
-    head = ("workload", "operation", "shape", "representation", "sparsity", "speed-up", "95 % interval", "time", "trust")
+    head = (
+        "workload", "operation", "shape", "representation", "sparsity", "speed-up", "95 % interval", "time", "trust",
+    )  # fmt: skip
+    ranked = rows.sort_values(["workload", "operation", "speedup"], ascending=[True, True, False])
     body = tuple(
         (
             words(row["workload"]), words(row["operation"]), words(times(row["shape"])), words(row["representation"]),
@@ -134,46 +137,46 @@ def _data_decides(rows: pd.DataFrame) -> Table:
             figure(interval(row), row["speedup_low"]), figure(seconds(row["time_s"]), row["time_s"]),
             trust(mark_row(row)),
         )
-        for row in rows.sort_values(["workload", "operation", "speedup"], ascending=[True, True, False]).to_dict("records")
+        for row in ranked.to_dict("records")
     )  # fmt: skip
     return without_constants(Table(title="Where the data decide the sparsity", head=head, rows=body), ("shape",))
 
 
 def build_section(frame: pd.DataFrame) -> Section:
     """Return what building costs, and after how many applies it has paid off, at the highest sparsity of each group."""
-    built = frame[(frame["status"] == "ok") & frame["build_time_s"].notna()]
+    built = frame[(frame["status"] == "ok") & frame["build_time_s"].notna() & (frame["representation"] != CONTROL)]
+    built = built[built["kernel"] != BUILD]
     rows = []
     for _, group in built.groupby([*GROUP, "representation"], sort=False, dropna=False):
         row = group.sort_values("sparsity", na_position="first").iloc[-1].to_dict()
         pays = row["pays_off_after"]
+        level = row["sparsity"] if known(row["sparsity"]) else row["achieved_sparsity"]
         gains = known(row["time_s"]) and known(row["reference_time_s"]) and row["time_s"] < row["reference_time_s"]
-        unpaid = NONE if gains or not known(row["time_s"]) else "never"
+        paid = NONE if gains or not known(row["time_s"]) else "never"
+        if known(pays):
+            paid = f"{max(1, math.ceil(pays)):,}".replace(",", SPACE) + ("" if row["speedup_low"] > 1 else f"{SPACE}?")
         rows.append((
             words(row["operation"]), words(times(row["shape"])), words(row["dtype"]), words(row["pattern"]),
-            words(row["representation"]), share(row["sparsity"] if known(row["sparsity"]) else row["achieved_sparsity"]),
+            words(row["representation"]), share(level),
             figure(seconds(row["build_time_s"]), row["build_time_s"]), figure(seconds(row["time_s"]), row["time_s"]),
             figure(seconds(row["reference_time_s"]), row["reference_time_s"]),
-            figure(f"{max(1, round(pays)):,}".replace(",", " ") if known(pays) else unpaid, pays),
+            figure(paid, pays if known(pays) else None),
             trust(mark_row(row)),
         ))  # fmt: skip
     head = (
         "operation", "shape", "dtype", "pattern", "representation", "at sparsity", "build", "apply", "dense apply",
         "pays off after … applies", "trust",
     )  # fmt: skip
+    table = Table(title="At the highest sparsity measured", head=head, rows=tuple(rows), brief=60)
     return Section(
         anchor="build",
         title="Building, and when it pays off",
         text=(
             "Building from a dense tensor is never inside the time of an apply. It has paid off after "
-            "build ÷ (dense apply − apply) applies; never, where an apply is no faster than dense.",
+            "build ÷ (dense apply − apply) applies; never, where an apply is no faster than dense. “?” means: "
+            "the interval of the speed-up holds 1, so it may never.",
         )
         if rows
         else (NO_NUMBERS,),
-        tables=(
-            without_constants(
-                Table(title="At the highest sparsity measured", head=head, rows=tuple(rows), brief=60), ("operation", "dtype")
-            ),
-        )
-        if rows
-        else (),
+        tables=(without_constants(table, ("operation", "dtype")),) if rows else (),
     )

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-import re
+import json
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,17 +14,38 @@ import pandas as pd
 import seaborn as sns
 from markupsafe import escape
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator
 
+from sparsebench.suites.report.chapters import share
 from sparsebench.suites.report.colours import INK, Look, order
-from sparsebench.suites.report.figures import plain, svg
+from sparsebench.suites.report.figures import plain, positions, svg
 from sparsebench.suites.report.pictures import Array, img, tiles
 from sparsebench.suites.report.table import Picture, Section, Table, Value, figure, words
-from sparsebench.suites.report.text import NONE, bare_percent, percent, seconds, significant
+from sparsebench.suites.report.text import NONE, bare_percent, seconds, significant
 
 FILES = "sparse_coding-*.npz"
-PICTURES: tuple[str, ...] = ("curve", "dictionary", "examples", "reconstructions", "codes")
-"""Arrays that are drawn; every other number of a file is listed."""
+LABELS: dict[str, str] = {
+    "l1": "L1 an image, network as it ended",
+    "l1_clipped": "the same, reconstruction cut to [0, 1]",
+    "kl": "generalised KL divergence an image",
+    "active_weak": "entries of a code above 0.01, mean",
+    "active_strong": "entries of a code above 0.5, mean",
+    "dead_units": "units above 0.01 in no image",
+    "sum": "sum of a code, mean",
+    "all_zero": "trivial: L1 of an empty image",
+    "median_image": "trivial: L1 of the median image",
+    "pca_100": "trivial: L1 of 100 principal components",
+    "pca_100_clipped": "trivial: the same, cut to [0, 1]",
+}
+"""What the figures of a file are called; others are listed under their own name."""
+
+NEAR = 1.1
+"""Trivial figures whose ratio is less than this lie on one line of text."""
+
+LAST = "L1 an image while learning, mean of the last five epochs"
+
+TRIVIAL: tuple[str, ...] = ("all_zero", "median_image", "pca_100")
+"""Figures that the learning curves are drawn against."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +66,15 @@ class Learned:
         if found is None or found.ndim != dimensions or not found.size or found.dtype.kind not in "fiub":
             return None
         return found.astype(np.float64)
+
+    def figures(self) -> dict[str, Any]:
+        """Return every single number and text, those inside the text "settings" first."""
+        found = {name: array.item() for name, array in self.arrays.items() if array.ndim == 0}
+        try:
+            settings = json.loads(str(found.pop("settings", "{}")))
+        except ValueError:
+            settings = {}
+        return (settings if isinstance(settings, dict) else {}) | found
 
 
 def read_learned(folder: Path) -> tuple[list[Learned], list[str]]:
@@ -83,7 +112,11 @@ def coding_section(frame: pd.DataFrame, learned: list[Learned], looks: Mapping[s
         drawn += _dictionary(one) + _examples(one)
     if not judged.empty:
         tables.append(_quality_table(judged))
-        drawn += [_quality(rows, str(metric), looks) for metric, rows in judged.groupby("quality_metric", dropna=False)]
+        levelled = judged[judged["sparsity"].notna()]
+        drawn += [
+            _quality(rows, f"{workload}: {metric}", looks)
+            for (workload, metric), rows in levelled.groupby(["workload", "quality_metric"], sort=False, dropna=False)
+        ]
     return Section(
         anchor="sparse-coding",
         title="Sparse coding of digits",
@@ -94,6 +127,7 @@ def coding_section(frame: pd.DataFrame, learned: list[Learned], looks: Mapping[s
         tables=tuple(tables),
         pictures=tuple(drawn),
         legend=not judged.empty,
+        pictures_first=True,
     )
 
 
@@ -101,42 +135,37 @@ def _facts(learned: list[Learned]) -> Table:
     """List every single number and text of the files, one column a file."""
     facts: dict[str, dict[str, Value]] = {}
     for one in learned:
-        for name, array in one.arrays.items():
-            if array.ndim == 0:
-                facts.setdefault(name, {})[one.name] = _scalar(array.item())
-        facts.setdefault("epochs", {})[one.name] = _scalar(len(one.arrays.get("curve", ())))
+        for name, value in one.figures().items():
+            facts.setdefault(LABELS.get(name, name.replace("_", " ")), {})[one.name] = _scalar(value)
         curve = one.get("curve", 1)
         if curve is not None:
-            facts.setdefault("L1 an image, mean of the last five epochs", {})[one.name] = _scalar(
-                float(np.mean(curve[-5:]))
-            )
-        codes = one.get("codes", 2)
-        if codes is not None:
-            for threshold in (0.01, 0.1):
-                name = f"units above {threshold:g}, a mean over the example codes"
-                facts.setdefault(name, {})[one.name] = _scalar(float((codes > threshold).sum(axis=1).mean()))
+            facts.setdefault(LAST, {})[one.name] = _scalar(float(np.mean(curve[-5:])))
     rows = tuple(
-        (words(name.replace("_", " ")), *(found.get(one.name, Value(text=NONE)) for one in learned))
-        for name, found in facts.items()
+        (words(name), *(found.get(one.name, figure(NONE, None)) for one in learned)) for name, found in facts.items()
     )
     return Table(title="What was learned", head=("fact", *(one.name for one in learned)), rows=rows)
 
 
 def _scalar(value: Any) -> Value:
     if isinstance(value, (int, float)):
-        return figure(significant(float(value), 4), float(value))
-    return words(value)
+        return figure(f"{value:.4g}", value)
+    return words(value, style="number")
 
 
 def _trivial(learned: list[Learned]) -> dict[str, float]:
-    """Return the numbers called trivial, by name: one line each in the learning curves."""
+    """Return the trivial figures, of the first file that has each; those too near to be told apart share a name."""
     found: dict[str, float] = {}
     for one in learned:
-        for name, array in one.arrays.items():
-            match = re.fullmatch(r"trivial_?(.+)", name)
-            if match and array.ndim == 0 and array.dtype.kind in "fiu" and math.isfinite(array.item()):
-                found.setdefault(match.group(1).replace("_", " "), float(array))
-    return found
+        for name, value in one.figures().items():
+            if name in TRIVIAL and isinstance(value, (int, float)) and value > 0:
+                found.setdefault(name.replace("_", " "), float(value))
+    shared: dict[str, float] = {}
+    for name, level in sorted(found.items(), key=lambda item: item[1]):
+        last = next(reversed(shared), None)
+        if last is not None and level < NEAR * shared[last]:
+            name, level = f"{last}, {name}", shared.pop(last)
+        shared[name] = level
+    return shared
 
 
 def _learning(learned: list[Learned]) -> Picture | None:
@@ -180,7 +209,7 @@ def _dictionary(one: Learned) -> list[Picture]:
 
 
 def _examples(one: Learned) -> list[Picture]:
-    images, copies = one.get("examples", 2), one.get("reconstructions", 2)
+    images, copies = one.get("images", 2), one.get("reconstructions", 2)
     if images is None or copies is None or images.shape != copies.shape:
         return []
     try:
@@ -200,8 +229,7 @@ def _quality_table(rows: pd.DataFrame) -> Table:
     body = tuple(
         (
             words(row["workload"]), words(row["operation"]), words(row["representation"]),
-            figure(percent(row["achieved_sparsity"]) if row["achieved_sparsity"] == row["achieved_sparsity"] else NONE,
-                   row["achieved_sparsity"]),
+            share(row["achieved_sparsity"]),
             figure(significant(row["quality"], 4), row["quality"]), words(row["quality_metric"]),
             figure(seconds(row["time_s"]), row["time_s"]),
         )
@@ -211,23 +239,29 @@ def _quality_table(rows: pd.DataFrame) -> Table:
     return Table(title="Quality beside time", head=head, rows=body, brief=30)
 
 
-def _quality(rows: pd.DataFrame, metric: str, looks: Mapping[str, Look]) -> Picture:
-    drawing = Figure(figsize=(9.2, 3.3), layout="constrained")
+def _quality(rows: pd.DataFrame, title: str, looks: Mapping[str, Look]) -> Picture:
+    """Draw quality over the code's sparsity, the same for every representation, and over time, where they differ."""
+    drawing = Figure(figsize=(9.2, 3.4), layout="constrained")
     left, right = drawing.subplots(1, 2, sharey=True)
+    places = positions(rows["sparsity"])
+    once = rows.groupby("sparsity")["quality"].median()
+    left.plot(
+        [places[float(str(level))] for level in once.index], once, color=INK, marker="o", markersize=4, linewidth=1.3
+    )
+    left.set_xticks(list(places.values()), [bare_percent(level) for level in places])
+    left.set_xlabel("share of the code's entries dropped, %", color=INK, fontsize=9)
+    left.set_ylabel("L1 an image", color=INK, fontsize=9)
+    right.set_xscale("log")
     for name in order(rows["representation"]):
-        line, look = rows[rows["representation"] == name], looks[name]
-        for axes, column in ((left, "achieved_sparsity"), (right, "time_s")):
-            dots = line[line[column].notna()]
-            axes.scatter(dots[column], dots["quality"], color=look.colour, marker=look.marker, s=34, linewidths=0)
-    left.set_xlabel("sparsity of the code, %", color=INK, fontsize=9)
-    right.set_xlabel("time", color=INK, fontsize=9)
-    left.set_ylabel(metric.replace("_", " "), color=INK, fontsize=9)
-    if rows["time_s"].notna().any():
-        right.set_xscale("log")
-        right.minorticks_off()
+        line, look = rows[rows["representation"] == name].sort_values("sparsity"), looks[name]
+        right.plot(
+            line["time_s"], line["quality"], color=look.colour, marker=look.marker, linestyle=look.dash,
+            linewidth=1.2, markersize=5.5, markeredgewidth=0,
+        )  # fmt: skip
+    right.set_xlabel("time of one apply", color=INK, fontsize=9)
+    right.minorticks_off()
+    right.xaxis.set_major_locator(LogLocator(base=10, subs=(1.0, 3.0), numticks=9))
+    right.xaxis.set_major_formatter(lambda value, _: seconds(value, digits=1))
     for axes in (left, right):
         plain(axes, INK)
-    left.xaxis.set_major_locator(MaxNLocator(5))
-    left.xaxis.set_major_formatter(lambda share, _: bare_percent(round(share, 6)))
-    right.xaxis.set_major_formatter(lambda value, _: seconds(value))
-    return Picture(html=svg(drawing, metric), caption=f"{metric} over the sparsity of the code, and over time.")
+    return Picture(html=svg(drawing, title), caption=f"{title}, over the sparsity of the code and over time.")

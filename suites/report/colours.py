@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Literal
 
 import seaborn as sns
 from matplotlib.markers import MarkerStyle
@@ -26,7 +27,7 @@ class Look:
 
     colour: str
     marker: str
-    dash: str = "-"
+    dash: Literal["-", "--"] = "-"
 
 
 OWN: dict[str, Look] = {

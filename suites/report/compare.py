@@ -14,7 +14,7 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
 
 from sparsebench.suites.report.colours import order
-from sparsebench.suites.report.facts import flat
+from sparsebench.suites.report.inventory import flat
 from sparsebench.suites.report.journal import Run, read_run
 from sparsebench.suites.report.table import Table, figure, markdown, words
 from sparsebench.suites.report.text import bare_percent, count, known, ratio, significant, times
@@ -163,8 +163,8 @@ class Comparison:
 def verdict(row_a: Mapping[Any, Any], row_b: Mapping[Any, Any]) -> str:
     """Return what became of a cell: same, faster, slower, or unclear.
 
-    Same, if the ratio of the speed-ups is within 10 % of 1. Faster or slower, if it is not and the two 95 % intervals do
-    not overlap. Unclear, if they do or one is not known.
+    Same, if the ratio of the speed-ups is within 10 % of 1. Faster or slower, if it is not and the two 95 % intervals
+    do not overlap. Unclear, if they do or one is not known.
     """
     change = row_b["speedup"] / row_a["speedup"]
     if abs(change - 1.0) <= WITHIN + 1e-9:

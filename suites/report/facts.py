@@ -1,24 +1,24 @@
-"""Write the chapters beside time: bytes, error, what ran, coverage, the machine, every cell."""
+"""Write the chapters beside time: bytes, error, what ran."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Mapping
 
 import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
-from sparsebench.suites.cell import STATUSES
 from sparsebench.suites.report.breakeven import CONTROL, crossing
-from sparsebench.suites.report.chapters import NO_NUMBERS, caption, interval, share, trust
+from sparsebench.suites.report.chapters import NO_NUMBERS
 from sparsebench.suites.report.colours import INK, Look, order
 from sparsebench.suites.report.figures import BYTES, curves, plain, svg
 from sparsebench.suites.report.headline import heat
 from sparsebench.suites.report.table import Picture, Section, Table, Value, figure, without_constants, words
-from sparsebench.suites.report.text import NONE, count, percent, ratio, seconds, significant, size, times
-from sparsebench.suites.report.trust import mark_row
+from sparsebench.suites.report.text import NONE, SPACE, significant, times
+
+EQUAL = 1e-9
+"""Added to stored ÷ dense: as many bytes as dense is not smaller than dense."""
 
 
 def bytes_section(frame: pd.DataFrame, looks: Mapping[str, Look]) -> Section:
@@ -38,7 +38,8 @@ def bytes_section(frame: pd.DataFrame, looks: Mapping[str, Look]) -> Section:
         title="Stored bytes over sparsity",
         text=(
             "Values and indices as they are really held, divided by the bytes of the dense tensor; below the dashed "
-            "line is smaller than dense. Bytes are counted, not estimated: they need no trust mark.",
+            "line is smaller than dense. Bytes are counted, not estimated: they need no trust mark. "
+            "Representations that hold the same bytes lie on one line; the table tells them apart.",
         )
         if drawn
         else (NO_NUMBERS,),
@@ -51,18 +52,19 @@ def bytes_section(frame: pd.DataFrame, looks: Mapping[str, Look]) -> Section:
 def _smaller(rows: pd.DataFrame) -> Table:
     names = [name for name in order(rows["representation"]) if name != CONTROL]
     body = []
-    for (pattern, dtype), group in rows.groupby(["pattern", "dtype"], sort=False):
-        values = [words(pattern), words(dtype)]
+    for keys, group in rows.groupby(["suite", "pattern", "dtype"], sort=False):
+        values = [words(key) for key in keys]
         for name in names:
-            levels = (1.0 / group[group["representation"] == name].groupby("sparsity")["bytes_ratio"].max()).items()
-            found = crossing((float(str(level)), float(gain)) for level, gain in levels)
+            heaviest = group[group["representation"] == name].groupby("sparsity")["bytes_ratio"].max()
+            found = crossing(zip(map(float, heaviest.index), 1.0 / (heaviest + EQUAL), strict=True))
             style = heat(found.verdict, found.sparsity) if found.sparsity is not None else "heat-none"
-            values.append(figure(found.text if found.sparsity is not None else NONE, found.order, style))
+            values.append(figure(found.short, found.order, style))
         body.append(tuple(values))
-    return Table(
-        title="Smaller than dense from", head=("pattern", "dtype", *names), rows=tuple(body),
+    table = Table(
+        title="Smaller than dense from", head=("suite", "pattern", "dtype", *names), rows=tuple(body),
         note="The largest of the shapes at each sparsity counts.",
     )  # fmt: skip
+    return without_constants(table, ("suite", "dtype"))
 
 
 def error_section(frame: pd.DataFrame, looks: Mapping[str, Look]) -> Section:
@@ -73,18 +75,22 @@ def error_section(frame: pd.DataFrame, looks: Mapping[str, Look]) -> Section:
         for name in order(cells["representation"]):
             mine = cells[cells["representation"] == name]
             worst = mine.loc[mine["relative_error"] == mine["relative_error"].max()].iloc[0]
-            used = worst["relative_error"] / worst["tolerance"] if worst["tolerance"] > 0 else None
+            used = 100 * worst["relative_error"] / worst["tolerance"] if worst["tolerance"] > 0 else None
+            over = used is not None and used > 100
+            where = f"{worst['operation']} {times(worst['shape'])}, {worst['pattern']}"
             rows.append((
                 words(name), words(dtype), figure(significant(worst["relative_error"], 2), worst["relative_error"]),
                 figure(significant(worst["tolerance"], 2), worst["tolerance"]),
-                figure(NONE if used is None else f"{100 * used:.2g} %", used, "bad" if used and used > 1 else ""),
-                words(f"{worst['operation']} {times(worst['shape'])}, {worst['pattern']}"), figure(str(len(mine)), len(mine)),
+                figure(NONE if used is None else f"{significant(used, 2)}{SPACE}%", used, "bad" if over else ""),
+                words(where), figure(str(len(mine)), len(mine)),
             ))  # fmt: skip
     head = ("representation", "dtype", "largest error", "tolerance", "of tolerance", "where", "cells")
     return Section(
         anchor="error",
         title="Error",
-        text=("‖result − float64‖ ÷ ‖float64‖, the largest over outputs and gradients. Judged before anything is timed.",)
+        text=(
+            "‖result − float64‖ ÷ ‖float64‖, the largest over outputs and gradients. Judged before anything is timed.",
+        )
         if rows
         else (NO_NUMBERS,),
         tables=(Table(title="Largest relative error", head=head, rows=tuple(rows)),) if rows else (),
@@ -146,117 +152,3 @@ def kernels_section(frame: pd.DataFrame) -> Section:
         else (NO_NUMBERS,),
         tables=(Table(title="Provenance and kernels", head=head, rows=tuple(rows)),) if rows else (),
     )
-
-
-def coverage_section(frame: pd.DataFrame) -> Section:
-    """Return representation × suite with each status counted, and every cell that is not ok with its reason."""
-    seen = [*STATUSES, *sorted(set(frame["status"].astype(str)) - set(STATUSES))]
-    shown = [status for status in seen if (frame["status"] == status).any()]
-    rows = []
-    for name in order(frame["representation"]):
-        for suite, group in frame[frame["representation"] == name].groupby("suite", sort=False):
-            counts = group["status"].value_counts()
-            cells = [
-                figure(str(number), number, "" if status == "ok" else f"status {status}") if number else figure("0", 0, "zero")
-                for status in shown
-                for number in [int(counts.get(status, 0))]
-            ]
-            rows.append((words(name), words(suite), *cells, figure(str(len(group)), len(group))))
-    tables = [Table(title="Cells by status", head=("representation", "suite", *shown, "all"), rows=tuple(rows))] if rows else []
-    failed = frame[frame["status"] != "ok"]
-    if not failed.empty:
-        tables.append(_reasons(failed))
-    good = int((frame["status"] == "ok").sum())
-    return Section(
-        anchor="coverage",
-        title="Coverage",
-        text=(f"{good} of {count(len(frame), 'cell')} ok.",) if len(frame) else ("The journal holds no cells.",),
-        tables=tuple(tables),
-    )
-
-
-def _reasons(failed: pd.DataFrame) -> Table:
-    rows = []
-    for (name, status, reason), group in failed.groupby(["representation", "status", "reason"], sort=False, dropna=False):
-        where = "; ".join(
-            f"{operation}: {', '.join(dict.fromkeys(part['pattern'].astype(str)))}"
-            for operation, part in group.groupby("operation", sort=False)
-        )
-        shapes = ", ".join(times(shape) for shape in dict.fromkeys(group["shape"]))
-        told = reason if isinstance(reason, str) else NONE
-        rows.append((
-            words(name), Value(text=str(status), sort=str(status), style=f"status {status}"), words(told, style="long"),
-            words(where, shapes, style="long"), figure(str(len(group)), len(group)),
-        ))  # fmt: skip
-    rows.sort(key=lambda row: (row[1].text in ("unsupported", "not_installed"), row[1].text))
-    head = ("representation", "status", "reason", "where", "cells")
-    return Table(title="Every cell that is not ok", head=head, rows=tuple(rows))
-
-
-def machine_section(machine: Mapping[str, Any]) -> Section:
-    """Return every fact of the machine."""
-    rows = tuple((words(name), words(value, style="long")) for name, value in flat(machine))
-    return Section(
-        anchor="machine",
-        title="The machine",
-        text=() if rows else ("Not known: the run has no machine.json.",),
-        tables=(Table(title="Facts", head=("fact", "value"), rows=rows),) if rows else (),
-    )
-
-
-def flat(facts: Mapping[str, Any], lead: str = "") -> Iterator[tuple[str, str]]:
-    """Yield nested facts as pairs (name, value); bytes get their unit, a table of plain facts one line."""
-    for name, value in facts.items():
-        label = f"{lead}{name}"
-        if isinstance(value, Mapping) and any(isinstance(inner, (Mapping, list)) for inner in value.values()):
-            yield from flat(value, f"{label} · ")
-        elif isinstance(value, Mapping):
-            yield label, ", ".join(f"{key} {_fact(str(key), inner)}" for key, inner in value.items()) or NONE
-        elif isinstance(value, list) and value and all(isinstance(inner, Mapping) for inner in value):
-            yield label, "; ".join(", ".join(str(part) for part in inner.values() if part is not None) for inner in value)
-        elif isinstance(value, list):
-            yield label, ", ".join(_fact(str(name), inner) for inner in value) or NONE
-        else:
-            yield label.replace("_bytes", ""), _fact(str(name), value)
-
-
-def _fact(name: str, value: Any) -> str:
-    if value is None:
-        return NONE
-    if name.endswith("bytes") and isinstance(value, int) and not isinstance(value, bool):
-        return size(value)
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return significant(value) if isinstance(value, float) else str(value)
-
-
-def cells_section(frame: pd.DataFrame) -> Section:
-    """Return every cell in short; cells.csv has all columns."""
-    head = (
-        "workload", "operation", "shape", "dtype", "device", "pattern", "sparsity", "representation", "status",
-        "speed-up", "95 % interval", "trust", "time", "stored", "fill", "workspace", "build peak", "error", "useful GFLOP/s",
-    )  # fmt: skip
-    rows = tuple(_cell(row) for row in frame.to_dict("records"))
-    return Section(
-        anchor="cells",
-        title="Every cell",
-        text=("All columns, with full precision, are in cells.csv; results/README.md says what each one means.",),
-        tables=(without_constants(Table(title=count(len(frame), "cell"), head=head, rows=rows, folded=True), ("dtype", "device")),)
-        if rows
-        else (),
-    )
-
-
-def _cell(row: Mapping[Any, Any]) -> tuple[Value, ...]:
-    level = row["sparsity"] if row["sparsity"] == row["sparsity"] else row["achieved_sparsity"]
-    status = Value(text=str(row["status"]), sort=str(row["status"]), style="" if row["status"] == "ok" else f"status {row['status']}")
-    return (
-        words(row["workload"]), words(row["operation"]), words(times(row["shape"])), words(row["dtype"]),
-        words(row["device"]), words(row["pattern"]), share(level), words(row["representation"]), status,
-        figure(ratio(row["speedup"]), row["speedup"]), figure(interval(row), row["speedup_low"]), trust(mark_row(row)),
-        figure(seconds(row["time_s"]), row["time_s"]), figure(size(row["stored_bytes"]), row["stored_bytes"]),
-        figure(significant(row["fill"]), row["fill"]), figure(size(row["workspace_bytes"]), row["workspace_bytes"]),
-        figure(size(row["build_peak_bytes"]), row["build_peak_bytes"]),
-        figure(significant(row["relative_error"], 2), row["relative_error"]),
-        figure(significant(row["useful_gflops"]), row["useful_gflops"]),
-    )  # fmt: skip

@@ -21,7 +21,8 @@ COLUMNS = 3
 """Panels in a row at most."""
 
 TICKS: tuple[tuple[float, ...], ...] = (
-    (1.0,), (1.0, 3.0), (1.0, 2.0, 5.0), (1.0, 1.5, 2.0, 3.0, 5.0, 7.0), tuple(round(1 + 0.1 * i, 1) for i in range(90)),
+    (1.0,), (1.0, 3.0), (1.0, 2.0, 5.0), (1.0, 1.5, 2.0, 3.0, 5.0, 7.0),
+    tuple(round(1 + 0.1 * i, 1) for i in range(90)),
 )  # fmt: skip
 """Ticks of a decade, from few to many; the first that gives four of them is taken. Each holds 1, where dense stands."""
 
@@ -64,13 +65,15 @@ def curves(frame: pd.DataFrame, what: Curves, looks: Mapping[str, Look], ink: st
     """Draw one panel a pattern, one line a representation, with a line at 1.
 
     Args:
-        frame: rows of one operation and shape; those without a level or value are not drawn.
+        frame: rows of one operation and shape, also those without a value: a line is broken at a level that
+            others have and it has not.
         what: which columns.
         looks: colours by representation.
         ink: colour of text and axes.
     """
-    rows = frame[frame["sparsity"].notna() & (frame[what.value] > 0)]
-    patterns = list(dict.fromkeys(rows["pattern"]))
+    rows = frame[frame["sparsity"].notna()]
+    rows = rows.assign(**{what.value: rows[what.value].where(rows[what.value] > 0)})
+    patterns = list(dict.fromkeys(rows.loc[rows[what.value].notna(), "pattern"]))
     across = min(COLUMNS, max(1, len(patterns)))
     down = math.ceil(max(1, len(patterns)) / across)
     figure = Figure(figsize=(max(4.6, 3.55 * across), 2.75 * down + 0.35), layout="constrained")
@@ -93,15 +96,18 @@ def _panel(
     axes: Axes, rows: pd.DataFrame, what: Curves, looks: Mapping[str, Look], places: Mapping[float, float], ink: str
 ) -> None:
     rows = rows.assign(_x=rows["sparsity"].map(places)).sort_values("_x")
+    every = sorted(set(rows["_x"]))
     axes.set_yscale("log")
     axes.minorticks_off()
     axes.axhline(1.0, color=ink, linewidth=1.0, linestyle=(0, (4, 3)), alpha=0.7, zorder=1)
     for name in (name for name in looks if name in set(rows["representation"])):
         look, line = looks[name], rows[rows["representation"] == name]
+        if line[what.value].isna().all():
+            continue
         if what.low and line[what.low].notna().any():
-            band = line.groupby("_x").agg({what.low: "min", what.high: "max"}).dropna()
+            band = line.groupby("_x").agg({what.low: "min", what.high: "max"}).reindex(every)
             axes.fill_between(band.index, band[what.low], band[what.high], color=look.colour, alpha=0.18, linewidth=0)
-        middle = line.groupby("_x")[what.value].median()
+        middle = line.groupby("_x")[what.value].median().reindex(every)
         axes.plot(
             middle.index, middle, color=look.colour, marker=look.marker, linestyle=look.dash, linewidth=1.5,
             markersize=5.5, markeredgewidth=0, zorder=2 if name == "dense" else 3,
@@ -152,6 +158,10 @@ def _log_axis(axes: Axes, unit: str, ink: str) -> None:
         ticks = [tick for tick in candidates if low <= tick <= high]
         if len(ticks) >= 4:
             break
+    if len(ticks) > 9:
+        step = math.ceil(len(ticks) / 8)
+        start = min(range(len(ticks)), key=lambda i: abs(ticks[i] - 1.0)) % step  # so that 1 keeps its tick
+        ticks = ticks[start::step]
     axes.yaxis.set_minor_formatter(NullFormatter())
     axes.yaxis.set_minor_locator(NullLocator())
     axes.set_yticks(ticks, [f"{tick:g}{unit}" for tick in ticks])

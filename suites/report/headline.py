@@ -13,6 +13,9 @@ from sparsebench.suites.report.text import NONE, count, percent, ratio, times
 HEAT: tuple[float, ...] = (0.6, 0.75, 0.85, 0.92, 0.97, 1.0)
 """Upper ends of the steps of colour: a break-even up to 0.6 is the greenest."""
 
+APART = 0.01
+"""Break-evens of several shapes that lie nearer than this are shown as one."""
+
 Groups = dict[tuple[str, str, str], list[BreakEven]]
 
 
@@ -30,7 +33,8 @@ def sentences(found: Sequence[BreakEven]) -> tuple[str, ...]:
     Args:
         found: from `break_evens`.
     """
-    measured = [one for one in found if one.point.verdict != "unmeasured"]
+    # an operation that builds cannot beat dense, which has nothing to build: true, but no answer
+    measured = [one for one in found if one.point.verdict != "unmeasured" and not one.builds]
     if not measured:
         return ("No representation has a speed-up to judge yet, so there is no break-even to tell.",)
     return tuple(_sentence(keys, group) for keys, group in by_operation(measured).items())
@@ -77,6 +81,8 @@ def _matrix(keys: tuple[str, str, str], group: Sequence[BreakEven]) -> Table:
     note = "The sparsity from which on it is faster than dense."
     if shapes > 1:
         note += f" {count(shapes, 'shape')}: the middle one, and in brackets the range."
+    if any(one.builds for one in group):
+        note += " Here storing is part of the operation, and dense has nothing to store: 1× is the best there can be."
     return Table(title=" · ".join(keys), head=("pattern", *names), rows=tuple(rows), note=note)
 
 
@@ -86,21 +92,15 @@ def _entry(some: Sequence[BreakEven]) -> Value:
         return Value(text=NONE, style="number heat-none", hint="not measured")
     middle = ranked[(len(ranked) - 1) // 2].point
     first, last = ranked[0].point, ranked[-1].point
-    text = _short(middle.verdict, middle.sparsity)
-    if _short(first.verdict, first.sparsity) != _short(last.verdict, last.sparsity):
-        text += f" ({_short(first.verdict, first.sparsity)} … {_short(last.verdict, last.sparsity)})"
+    text = middle.short
+    if last.order - first.order >= APART and first.short != last.short:
+        text += f" ({first.short} … {last.short})"
     hint = "\n".join(
         f"{times(one.shape)}: {one.point.text}; best {ratio(one.best)}"
         + (f" at {percent(one.best_at)}" if one.best_at is not None else "")
         for one in ranked
     )
     return Value(text=text, sort=middle.order, style=f"number {heat(middle.verdict, middle.sparsity)}", hint=hint)
-
-
-def _short(verdict: str, sparsity: float | None) -> str:
-    if sparsity is None or verdict == "never":
-        return "never"
-    return ("≤ " if verdict == "always" else "") + percent(sparsity)
 
 
 def heat(verdict: str, sparsity: float | None) -> str:

@@ -62,7 +62,8 @@ def read_run(folder: Path) -> Run:
     journal = folder / JOURNAL
     if not journal.is_file():
         raise ReportError(
-            f"expected a folder with {JOURNAL}, got {folder}{_what(folder)}; name the folder that `sparsebench run` made"
+            f"expected a folder with {JOURNAL}, got {folder}{_what(folder)}; "
+            "name the folder that `sparsebench run` made"
         )
     try:
         text = journal.read_text(encoding="utf-8", errors="replace")

@@ -36,8 +36,8 @@ def overview_figure(frame: pd.DataFrame, path: Path) -> Path:
         raise ReportError("expected cells with a sparsity and a speed-up to draw, got none; run a suite first")
     shared = [column for column in GROUP if column != "pattern"]
     keys = max(timed.groupby(shared, sort=False, dropna=False), key=lambda item: len(item[1]))[0]
-    rows = timed[(timed[shared] == list(keys)).all(axis=1)]
-    names = looks(rows["representation"])
+    rows = frame[(frame[shared] == list(keys)).all(axis=1)]
+    names = looks(timed.loc[timed.index.intersection(rows.index), "representation"])
     figure = curves(rows, SPEEDUP, names, ink=INK)
     figure.set_facecolor("white")
     figure.set_size_inches(figure.get_figwidth(), figure.get_figheight() + 0.75)
@@ -50,9 +50,7 @@ def overview_figure(frame: pd.DataFrame, path: Path) -> Path:
         Line2D([], [], color=look.colour, marker=look.marker, linestyle=look.dash, markeredgewidth=0, label=name)
         for name, look in names.items()
     ]
-    figure.legend(
-        handles=handles, loc="outside lower center", ncols=6, frameon=False, fontsize=9, labelcolor=INK
-    )
+    figure.legend(handles=handles, loc="outside lower center", ncols=6, frameon=False, fontsize=9, labelcolor=INK)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, format="png", dpi=150)
     return path

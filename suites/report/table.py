@@ -48,9 +48,9 @@ class Table:
     @property
     def numeric(self) -> tuple[bool, ...]:
         """Tell for each column whether it holds figures, which stand to the right."""
-        return tuple(
-            bool(self.rows) and all("number" in row[i].style.split() for row in self.rows) for i in range(len(self.head))
-        )
+        columns = range(len(self.head)) if self.rows else ()
+        right = [all("number" in row[i].style.split() for row in self.rows) for i in columns]
+        return tuple(right) or (False,) * len(self.head)
 
     def __post_init__(self) -> None:
         wrong = [row for row in self.rows if len(row) != len(self.head)]
@@ -79,9 +79,10 @@ class Section:
         anchor: its address in the page.
         title: heading.
         text: paragraphs.
-        tables: in order, before the pictures.
+        tables: in order.
         pictures: in order.
         legend: True if the pictures need the legend of representations.
+        pictures_first: True if they stand before the tables.
     """
 
     anchor: str
@@ -90,6 +91,7 @@ class Section:
     tables: tuple[Table, ...] = ()
     pictures: tuple[Picture, ...] = ()
     legend: bool = False
+    pictures_first: bool = False
 
 
 def without_constants(table: Table, names: tuple[str, ...]) -> Table:

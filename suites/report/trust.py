@@ -42,7 +42,9 @@ def half_width(speedup: float, low: float, high: float) -> float:
     return max(high / speedup, speedup / low) - 1.0
 
 
-def mark(speedup: float | None, low: float | None, high: float | None, rounds: float | None, spread: float | None) -> str:
+def mark(
+    speedup: float | None, low: float | None, high: float | None, rounds: float | None, spread: float | None
+) -> str:
     """Return "firm", "fair" or "loose"; "" where there is no speed-up. What was not measured passes no demand."""
     if not known(speedup):
         return ""
@@ -50,7 +52,7 @@ def mark(speedup: float | None, low: float | None, high: float | None, rounds: f
         return "loose"
     width = half_width(speedup, low, high)
     for name, demand in DEMANDS.items():
-        if width <= demand.width and rounds >= demand.rounds and spread <= demand.spread:
+        if width <= demand.width + 1e-9 and rounds >= demand.rounds and spread <= demand.spread:
             return name
     return "loose"
 
@@ -63,4 +65,3 @@ def mark_row(row: Mapping[Hashable, Any]) -> str:
 def weakest(marks: Iterable[str]) -> str:
     """Return the worst of several marks; "" if there is none."""
     return max((name for name in marks if name), key=MARKS.index, default="")
-

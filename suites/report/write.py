@@ -13,15 +13,9 @@ from sparsebench.suites.report.breakeven import break_evens
 from sparsebench.suites.report.chapters import break_even_section, build_section, speedup_section
 from sparsebench.suites.report.coding import coding_section, read_learned
 from sparsebench.suites.report.colours import looks, swatch
-from sparsebench.suites.report.facts import (
-    bytes_section,
-    cells_section,
-    coverage_section,
-    error_section,
-    kernels_section,
-    machine_section,
-)
+from sparsebench.suites.report.facts import bytes_section, error_section, kernels_section
 from sparsebench.suites.report.headline import matrices, sentences
+from sparsebench.suites.report.inventory import cells_section, coverage_section, machine_section
 from sparsebench.suites.report.journal import Run, read_run
 from sparsebench.suites.report.table import Section, escape, markdown
 from sparsebench.suites.report.text import count
@@ -59,7 +53,10 @@ def sections(run: Run) -> tuple[list[Section], list[str]]:
     learned, learned_notes = read_learned(run.folder)
     breaks = break_evens(frame)
     answer = Section(
-        anchor="answer", title="The answer", text=sentences(breaks) if len(frame) else (NOTHING,), tables=matrices(breaks)
+        anchor="answer",
+        title="The answer",
+        text=sentences(breaks) if len(frame) else (NOTHING,),
+        tables=matrices(breaks),
     )
     coding = coding_section(frame, learned, palette)
     measured = [
@@ -86,8 +83,8 @@ def trust_section(frame: pd.DataFrame) -> Section:
     marks = Counter(mark_row(row) for row in frame.to_dict("records"))
     told = [
         f"{name}: the 95 % interval stays within ±{100 * demand.width:g} % of the speed-up, from at least "
-        f"{demand.rounds} rounds, and the interquartile range of the times is at most {100 * demand.spread:g} % of their "
-        f"median ({count(marks[name], 'cell')})."
+        f"{demand.rounds} rounds, and the interquartile range of the times is at most {100 * demand.spread:g} % "
+        f"of their median ({count(marks[name], 'cell')})."
         for name, demand in DEMANDS.items()
     ]
     return Section(
@@ -95,8 +92,8 @@ def trust_section(frame: pd.DataFrame) -> Section:
         title="How far to trust a number",
         text=(
             *told,
-            f"loose: anything wider ({count(marks['loose'], 'cell')}). Measure again on a quiet machine, or longer, before "
-            "you build on it.",
+            f"loose: anything wider ({count(marks['loose'], 'cell')}). Measure again on a quiet machine, or longer, "
+            "before you build on it.",
             "A break-even has the weakest mark of the levels that it stands on.",
         ),
     )

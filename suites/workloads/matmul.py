@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -127,7 +127,7 @@ class MatmulProblem(Problem):
 
     def references(self) -> Mapping[str, Action]:
         """Return the dense product with the weight in either order."""
-        return {name: lambda weight=weight: weight @ self.x for name, weight in self._dense_forms.items()}
+        return {name: partial(torch.matmul, weight, self.x) for name, weight in self._dense_forms.items()}
 
     def action(self, cls: type[Representation], built: Representation) -> Action:
         """Return built @ X."""

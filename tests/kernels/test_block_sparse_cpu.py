@@ -154,7 +154,7 @@ def test_nan_and_infinity_are_those_of_dense_arithmetic(kernels: ModuleType) -> 
 
 @pytest.mark.parametrize("kernels", [reference, cpu])
 def test_padding_is_written_as_zero_and_never_read(kernels: ModuleType) -> None:
-    dense, _, index, values = draw((5, 6), (4, 4), 1.0, 0, torch.float32)
+    _, _, index, values = draw((5, 6), (4, 4), 1.0, 0, torch.float32)
     outside = in_blocks(index, torch.ones(5, 6)) == 0
     assert outside.any()
     spoiled = values.masked_fill(outside, torch.nan)

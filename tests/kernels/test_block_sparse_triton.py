@@ -57,10 +57,10 @@ def assert_close(got: Tensor, want: Tensor, magnitude: Tensor, terms: int) -> No
     assert ((got.double() - want).abs() <= bound).all()
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(
-    shape=st.tuples(st.integers(1, 40), st.integers(1, 40)),
-    n=st.sampled_from([0, 1, 5, 70]),
+    shape=st.tuples(st.integers(1, 34), st.integers(1, 34)),
+    n=st.sampled_from([0, 1, 5, 66]),
     block=st.sampled_from([(1, 16), (3, 5), (8, 8), (16, 4), (32, 32)]),
     density=st.sampled_from([0.0, 0.2, 1.0]),
     dtype=st.sampled_from(DTYPES),
@@ -80,17 +80,29 @@ def test_products(
     assert torch.equal(v, values.double())
 
 
-@pytest.mark.parametrize("block", [(1, 9), (48, 1), (64, 64), (70, 90), (128, 128), (1, 200)])
-def test_blocks_larger_than_a_tile_or_no_power_of_two(block: tuple[int, int]) -> None:
-    dense, index, values = draw((75, 210), block, 0.7, 5, torch.float32)
+@pytest.mark.parametrize(
+    ("block", "shape"),
+    [  # thin blocks on small matrices: the interpreter takes milliseconds a program
+        ((1, 9), (12, 40)),
+        ((48, 1), (75, 12)),
+        ((1, 200), (8, 210)),
+        ((64, 64), (75, 210)),
+        ((70, 90), (75, 210)),
+        ((128, 128), (140, 210)),
+    ],
+)
+def test_blocks_larger_than_a_tile_or_no_power_of_two(block: tuple[int, int], shape: tuple[int, int]) -> None:
+    m, k = shape
+    dense, index, values = draw(shape, block, 0.7, 5, torch.float32)
     assert index.blocks > 0
-    x, g = strided((210, 66), "sliced", 1, torch.float32), strided((75, 66), "sliced", 2, torch.float32)
+    x, g = strided((k, 66), "sliced", 1, torch.float32), strided((m, 66), "sliced", 2, torch.float32)
     d, a, b = dense.double(), g.double(), x.t().double()
-    assert_close(kernels.dsd(index, values, x), d @ x.double(), d.abs() @ x.double().abs(), 210)
-    assert_close(kernels.dsd_transposed(index, values, g), d.t() @ a, d.t().abs() @ a.abs(), 75)
+    assert_close(kernels.dsd(index, values, x), d @ x.double(), d.abs() @ x.double().abs(), k)
+    assert_close(kernels.dsd_transposed(index, values, g), d.t() @ a, d.t().abs() @ a.abs(), m)
     assert_close(kernels.sdd(index, g, x.t()), reference.sdd(index, a, b), reference.sdd(index, a.abs(), b.abs()), 66)
 
 
+@pytest.mark.filterwarnings("ignore:invalid value encountered in matmul:RuntimeWarning")  # the interpreter is NumPy
 def test_nan_and_infinity_stay_where_they_belong() -> None:
     """Blocks (4, 4) of a matrix (6, 7): the first one is stored, its element (1, 2) a zero; all others are absent."""
     dense = torch.zeros(6, 7, device=DEVICE)
@@ -109,6 +121,7 @@ def test_nan_and_infinity_stay_where_they_belong() -> None:
         assert torch.equal(got.nan_to_num(7.0, 8.0, 9.0), want.nan_to_num(7.0, 8.0, 9.0))
 
 
+@pytest.mark.filterwarnings("ignore:invalid value encountered in matmul:RuntimeWarning")
 def test_padding_is_written_as_zero_and_never_read() -> None:
     _, index, values = draw((5, 6), (4, 4), 1.0, 0, torch.float32)
     outside = reference.sdd(index, torch.ones(5, 1, device=DEVICE), torch.ones(1, 6, device=DEVICE)) == 0
@@ -123,7 +136,7 @@ def test_padding_is_written_as_zero_and_never_read() -> None:
 
 
 def test_offsets_past_two_to_the_31() -> None:
-    """Rows of x and a lie 2^27 elements apart, so that the last of 20 starts past 2^31; only what is read is touched."""
+    """Rows of x and a lie 2^27 elements apart: the last of 20 starts past 2^31. Only what is read takes memory."""
     dense, index, values = draw((20, 20), (8, 8), 1.0, 0, torch.float16)
     memory = torch.empty(19 * 2**27 + 4, dtype=torch.float16, device=DEVICE)
     x = memory.as_strided((20, 4), (2**27, 1))
@@ -164,11 +177,12 @@ for dtype in kernels.DTYPES:
     for block in ((32, 32), (1, 9)):
         for name, source in kernels.compile_sources(dtype, block).items():
             # a launch bakes in sizes and strides that are 1, so a matrix times one vector is a kernel of its own
-            ones = {key: 1 for key in source.signature if key in ("n", "stride_xr", "stride_xc", "stride_ac", "stride_br")}
+            ones = dict.fromkeys(("n", "stride_xr", "stride_xc", "stride_ac", "stride_br"), 1)
+            ones = {key: 1 for key in ones if key in source.signature}
             kinds = {**source.signature, **dict.fromkeys(ones, "constexpr")}
             constants = {source.fn.arg_names[place[0]]: value for place, value in source.constants.items()}
             narrow = triton.compiler.ASTSource(fn=source.fn, signature=kinds, constexprs={**constants, **ones})
-            for form in (source, narrow):
+            for form in (source, narrow) if block == (1, 9) else (source,):
                 made = triton.compile(form, target=target)
                 assert len(made.asm["cubin"]) > 1000
                 assert "tf32" not in made.asm["ptx"]
@@ -184,7 +198,7 @@ def test_kernels_compile_for_gpus_that_are_not_here(capability: int, tmp_path: P
         [sys.executable, "-c", COMPILE, str(capability)], env=environment, cwd=tmp_path, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    assert len(done.stdout.splitlines()) == 3 * 2 * 3 * 2
+    assert len(done.stdout.splitlines()) == 3 * 3 * 3
 
 
 def test_an_interpreted_module_has_nothing_to_compile() -> None:

@@ -94,7 +94,9 @@ def test_only_blocks_with_a_value_are_stored_however_small_or_strange_it_is() ->
     assert torch.equal(held.to_dense().nan_to_num(5.0), tensor.nan_to_num(5.0))
 
 
-@pytest.mark.parametrize("layout", ["sparse_coo", "sparse_csr", "sparse_csc", "sparse_bsr", "sparse_bsc", "uncoalesced"])
+@pytest.mark.parametrize(
+    "layout", ["sparse_coo", "sparse_csr", "sparse_csc", "sparse_bsr", "sparse_bsc", "uncoalesced"]
+)
 def test_any_layout_builds(layout: str) -> None:
     tensor = Pattern(kind="element").tensor((64, 96), 0.9, seed=0)
     if layout == "uncoalesced":
@@ -196,7 +198,9 @@ def test_half_precision_is_refused_on_the_cpu_with_a_reason() -> None:
             BlockSparse.build(torch.ones(4, 4, dtype=dtype))
         assert reason in str(caught.value)
     assert BlockSparse.unsupported(Spec(operation="matmul", shape=(4, 4), dtype=torch.float32, device="cpu")) is None
-    assert "mps" in str(BlockSparse.unsupported(Spec(operation="matmul", shape=(4, 4), dtype=torch.float32, device="mps")))
+    assert "mps" in str(
+        BlockSparse.unsupported(Spec(operation="matmul", shape=(4, 4), dtype=torch.float32, device="mps"))
+    )
 
 
 def test_bad_input_is_refused() -> None:
@@ -213,7 +217,9 @@ def test_bad_input_is_refused() -> None:
 def test_a_huge_tensor_never_becomes_dense() -> None:
     pattern = Pattern(kind="element")
     small = BlockSparse.build(pattern.tensor((50, 50), 0.9, seed=0))  # compiles the kernels, which takes memory too
-    autograd.matmul(small, torch.ones(50, 4, requires_grad=True), small.values.clone().requires_grad_()).sum().backward()
+    autograd.matmul(
+        small, torch.ones(50, 4, requires_grad=True), small.values.clone().requires_grad_()
+    ).sum().backward()
     huge = pattern.tensor((100_000, 100_000), 1 - 1e-7, seed=0, layout=torch.sparse_coo)
     assert huge._nnz() == 1000
     x = torch.ones(100_000, 4, requires_grad=True)

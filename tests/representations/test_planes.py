@@ -109,10 +109,14 @@ def check(tensor: Tensor, held: Planes) -> None:
 
 
 def test_the_data_choose_the_regime_and_the_kernel_says_so() -> None:
-    shared = Planes.build(Pattern(kind="channel", block=(1, 9)).tensor(SHAPE, 0.5, seed=0), Pattern(kind="channel", block=(1, 9)))
+    shared = Planes.build(
+        Pattern(kind="channel", block=(1, 9)).tensor(SHAPE, 0.5, seed=0), Pattern(kind="channel", block=(1, 9))
+    )
     assert (shared.regime, shared.kernel("matmul")) == ("shared", "gather-gemm")
     assert shared.values.shape == (40, 5, 9)
-    pairs = Planes.build(Pattern(kind="plane", block=(1, 9)).tensor(SHAPE, 0.5, seed=0), Pattern(kind="plane", block=(1, 9)))
+    pairs = Planes.build(
+        Pattern(kind="plane", block=(1, 9)).tensor(SHAPE, 0.5, seed=0), Pattern(kind="plane", block=(1, 9))
+    )
     assert (pairs.regime, pairs.kernel("matmul")) == ("pairs", "numba")
     assert pairs.values.shape == (200, 1, 9)
     assert (shared.kernel("conv2d"), pairs.kernel("conv2d")) == ("unfold+gather-gemm", "unfold+numba")
@@ -227,7 +231,9 @@ def test_a_huge_tensor_never_becomes_dense(regime: str) -> None:
     pattern = Pattern(kind="element")
     small = Planes.build(pattern.tensor((50, 50), 0.9, seed=0))  # compiles the kernels, which takes memory too
     assert small.regime == "pairs"
-    autograd.matmul(small, torch.ones(50, 4, requires_grad=True), small.values.clone().requires_grad_()).sum().backward()
+    autograd.matmul(
+        small, torch.ones(50, 4, requires_grad=True), small.values.clone().requires_grad_()
+    ).sum().backward()
     huge = pattern.tensor((100_000, 100_000), 1 - 1e-7, seed=0, layout=torch.sparse_coo)
     if regime == "shared":  # 1,000 rows, all in the planes 3 and 6249, the last one
         rows = torch.arange(0, 100_000, 100)

@@ -11,7 +11,6 @@ import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
-import matplotlib
 import matplotlib.image
 import numpy as np
 import pandas as pd
@@ -22,13 +21,19 @@ from sparsebench.suites.cell import COLUMNS, Case, Cell, blank
 from sparsebench.suites.report import ReportError, overview_figure, read_run, write_report
 from sparsebench.suites.report.breakeven import break_evens, crossing
 from sparsebench.suites.report.colours import OWN, looks
-from sparsebench.suites.report.figures import positions, thinned
+from sparsebench.suites.report.facts import bytes_section
+from sparsebench.suites.report.figures import SPEEDUP, curves, positions, thinned
 from sparsebench.suites.report.headline import heat, matrices, sentences
 from sparsebench.suites.report.journal import frame_of, parse
 from sparsebench.suites.report.pictures import tiles
 from sparsebench.suites.report.table import Table, markdown, words
 from sparsebench.suites.report.text import percent, ratio, seconds, significant, size
 from sparsebench.suites.report.trust import half_width, mark, weakest
+from sparsebench.suites.runner.journal import RunFolder
+from sparsebench.suites.workloads.data import digits
+from sparsebench.suites.workloads.sparse_coding.conserved_flow import Settings, learn
+from sparsebench.suites.workloads.sparse_coding.loops import epoch_numpy
+from sparsebench.suites.workloads.sparse_coding.record import artifact
 
 PATTERNS = (
     Pattern(kind="element"),
@@ -38,8 +43,11 @@ PATTERNS = (
     Pattern(kind="channel", block=(1, 16)),
     Pattern(kind="n:m", m=16),
 )
-COST = {"dense": 1.0, "dense-masked": 1.3, "planes": 1.2, "scipy-csr": 14.0, "scipy-coo": 40.0, "torch-coo": 220.0,
-        "torch-csr": 6.0, "torch-csc": 30.0, "torch-bsr": 5.0, "torch-bsc": 9.0, "block-sparse": 1.6, "acme-tiles": 2.5}  # fmt: skip
+COST = {
+    "dense": 1.0, "dense-masked": 1.3, "planes": 1.2, "scipy-csr": 14.0, "scipy-coo": 40.0, "torch-coo": 220.0,
+    "torch-csr": 6.0, "torch-csc": 30.0, "torch-bsr": 5.0, "torch-bsc": 9.0, "block-sparse": 1.6, "acme-tiles": 2.5,
+}  # fmt: skip
+"""Of an element, in elements of a dense product; the last one is a plug-in."""
 BLOCKED = ("torch-bsr", "torch-bsc", "block-sparse", "acme-tiles")
 MACHINE = {
     "cpu": "Some CPU @ 2.1 GHz", "cores": 2, "logical_cores": 4, "threads": 2, "memory_bytes": 25_200_000_000,
@@ -62,8 +70,9 @@ def make_cells(
         for pattern in patterns:
             for sparsity in (0.5, 0.75, 0.875, 0.9375) if pattern.kind == "n:m" else (0.5, 0.8, 0.9, 0.97, 0.99):
                 for name in COST:
-                    case = Case(suite="matmul", workload=f"layer {shape[0]}×{shape[1]}", operation="matmul", shape=shape,
-                                pattern=pattern, sparsity=sparsity)  # fmt: skip
+                    layer = f"layer {shape[0]}×{shape[1]}"
+                    case = Case(suite="matmul", workload=layer, operation="matmul", shape=shape, pattern=pattern,
+                                sparsity=sparsity)  # fmt: skip
                     cells.append(make_cell(case, name, rng, noise))
     return cells
 
@@ -71,7 +80,7 @@ def make_cells(
 def make_cell(case: Case, name: str, rng: np.random.Generator, noise: float) -> Cell:
     cell = blank(case, name, "cpu", status="crashed", reason="in progress")
     if name == "torch-bsc" and case.pattern.kind == "n:m":
-        return dataclasses.replace(cell, status="unsupported", reason="expected blocks that divide 16, got <none> & more")
+        return dataclasses.replace(cell, status="unsupported", reason="expected blocks in 16, got <none> & more")
     if name == "scipy-coo" and case.sparsity == 0.5:
         return dataclasses.replace(cell, status="timeout", reason="expected an end within 60 s, got none")
     if name == "torch-csc" and case.pattern.kind == "power-law" and case.sparsity == 0.9:
@@ -99,8 +108,8 @@ def make_cell(case: Case, name: str, rng: np.random.Generator, noise: float) -> 
         cell, status="ok", reason=None, provenance="derived" if name == "scipy-coo" else "native",
         kernel=f"{name}:{'derived' if name == 'scipy-coo' else 'native'}", achieved_sparsity=case.sparsity,
         time_s=reference / speedup, time_spread=float(abs(rng.normal(0.05, 0.04))), reference="dense row-major",
-        reference_time_s=reference, speedup=speedup, speedup_low=speedup / (1 + half), speedup_high=speedup * (1 + half),
-        rounds=int(rng.integers(8, 40)), inner_iterations=10, build_time_s=build,
+        reference_time_s=reference, speedup=speedup, speedup_low=speedup / (1 + half),
+        speedup_high=speedup * (1 + half), rounds=int(rng.integers(8, 40)), inner_iterations=10, build_time_s=build,
         pays_off_after=build / (reference - reference / speedup) if speedup > 1 else None,
         stored_bytes=value_bytes + index_bytes, value_bytes=value_bytes, index_bytes=index_bytes, dense_bytes=4 * m * k,
         fill=fill, workspace_bytes=4096, build_peak_bytes=5 * m * k, relative_error=float(rng.uniform(1e-7, 6e-7)),
@@ -110,17 +119,27 @@ def make_cell(case: Case, name: str, rng: np.random.Generator, noise: float) -> 
 
 
 def make_coding_cells() -> list[Cell]:
-    """Return cells whose sparsity the data decide, with a figure of merit."""
+    """Return cells as the sparse-coding suite writes them: levels of a code with a figure of merit, and a training."""
     rng = np.random.default_rng(5)
     cells = []
-    for operation in ("encode", "decode"):
-        for setting, level in (("f=0.2", 0.13), ("f=0.0001", 0.55)):
+    for operation, shape in {"decode": (256, 100, 784), "encode": (256, 784, 100)}.items():
+        for sparsity in (0.0, 0.5, 0.8, 0.95):
             for name in COST:
-                case = Case(suite="sparse_coding", workload=f"conserved flow {setting}", operation=operation,
-                            shape=(512, 100, 784), pattern=Pattern(kind="element"), sparsity=0.9)  # fmt: skip
+                case = Case(suite="sparse_coding", workload="conserved flow f=0.0001", operation=operation, shape=shape,
+                            pattern=Pattern(kind="element"), sparsity=sparsity)  # fmt: skip
                 cell = make_cell(case, name, rng, 0.02)
-                cells.append(dataclasses.replace(cell, sparsity=None, achieved_sparsity=level, quality=90 - 50 * level,
-                                                 quality_metric="l1_per_image"))  # fmt: skip
+                if operation == "encode" and cell.status == "ok":
+                    cell = dataclasses.replace(cell, kernel="build", pays_off_after=None, speedup=0.9, speedup_low=0.89,
+                                               speedup_high=0.91)  # fmt: skip
+                elif cell.status == "ok":
+                    cell = dataclasses.replace(cell, quality=60 + 40 * sparsity**2, quality_metric="l1_per_image")
+                cells.append(cell)
+    case = Case(suite="sparse_coding", workload="conserved flow f=0.0001", operation="train", shape=(30_000, 100, 784),
+                pattern=Pattern(kind="element"), sparsity=None, representation="dense")  # fmt: skip
+    training = blank(case, "dense", "cpu", status="crashed", reason="in progress")
+    cells.append(
+        dataclasses.replace(training, status="ok", reason=None, quality=63.1, quality_metric="l1_per_image", time_s=2.1)
+    )
     return cells
 
 
@@ -131,14 +150,12 @@ def write_run(folder: Path, cells: list[Cell], machine: dict[str, object] | None
     return folder
 
 
-def write_learned(folder: Path, name: str = "f0.2") -> None:
-    rng = np.random.default_rng(1)
-    examples = rng.random((16, 784))
-    np.savez(
-        folder / f"sparse_coding-{name}.npz", curve=np.array([816.0, 101, 80, 70, 66, 64]), dictionary=rng.random((120, 784)),
-        examples=examples, reconstructions=examples * 0.8, codes=rng.random((16, 120)), f=0.2, source="made up",
-        trivial_zero=103.0, trivial_median=88.0, trivial_pca=23.6,
-    )  # fmt: skip
+def train_a_little(run: Path) -> str:
+    """Train the real network on a few digits and keep what the suite keeps; return the name it is kept under."""
+    images = digits(None)
+    learned = learn(images, Settings(flow=0.2, units=9, epochs=2, images=120), seed=0, loop=epoch_numpy)
+    RunFolder(path=run).keep(learned.name, artifact(learned, images))
+    return learned.name
 
 
 class Page(HTMLParser):
@@ -172,26 +189,405 @@ class Page(HTMLParser):
             assert self.open.pop() == tag
 
 
-def test_a_whole_run_gives_one_file_that_loads_nothing(tmp_path: Path) -> None:
-    run = write_run(tmp_path / "run", make_cells() + make_coding_cells())
-    write_learned(run)
-    page = write_report(run)
-    text = page.read_text(encoding="utf-8")
+def page_of(run: Path) -> tuple[str, Page]:
+    text = write_report(run).read_text(encoding="utf-8")
     seen = Page(text)
     assert seen.open == []
+    return text, seen
+
+
+def rows_of(levels: dict[float, float | None], name: str = "torch-csr", **changes: object) -> list[dict[str, object]]:
+    """Return rows of one group: ok where there is a speed-up, with an interval of ±10 %, else a failure."""
+    rows = []
+    for level, speedup in levels.items():
+        case = Case(suite="matmul", workload="layer", operation="matmul", shape=(8, 8, 8),
+                    pattern=Pattern(kind="element"), sparsity=level)  # fmt: skip
+        row = blank(case, name, "cpu", status="oom", reason="no memory").row()
+        if speedup is not None:
+            row |= {"status": "ok", "reason": None, "speedup": speedup, "speedup_low": speedup / 1.1,
+                    "speedup_high": speedup * 1.1, "rounds": 20, "time_spread": 0.02}  # fmt: skip
+        rows.append(row | changes)
+    return rows
+
+
+# Break-even
+
+
+def test_break_even_is_interpolated_in_the_logarithm() -> None:
+    found = crossing([(0.5, 0.25), (0.9, 4.0)])
+    assert found.verdict == "crosses"
+    assert found.sparsity == pytest.approx(0.7)  # 1 lies half way between 1/4 and 4 on a log scale
+    assert found.between == (0.5, 0.9)
+    assert crossing([(0.8, 0.5), (0.9, 1.2)]).sparsity == pytest.approx(0.8 + 0.1 * math.log(2) / math.log(2.4))
+    assert crossing([(0.9, 4.0), (0.5, 0.25)]) == found  # order does not matter
+
+
+def test_break_even_at_the_ends() -> None:
+    always, never = crossing([(0.5, 1.0), (0.9, 2.0)]), crossing([(0.5, 0.1), (0.9, 0.999)])
+    assert (always.verdict, always.sparsity, always.text.split()) == ("always", 0.5, ["≤", "50", "%"])
+    assert (never.verdict, never.sparsity, never.text.split()) == ("never", 0.9, ["not", "up", "to", "90", "%"])
+    assert crossing([(0.5, 0.5), (0.9, 1.0)]).sparsity == pytest.approx(0.9)
+    assert crossing([(0.0, 2.0)]).sparsity == 0.0
+    assert sorted([never, always, crossing([])], key=lambda one: one.order) == [always, never, crossing([])]
+
+
+def test_break_even_of_a_curve_that_turns_back_counts_only_the_last_unbroken_row() -> None:
+    found = crossing([(0.5, 2.0), (0.7, 0.5), (0.8, 2.0), (0.9, 3.0)])
+    assert found.sparsity == pytest.approx(0.75)
+    assert crossing([(0.5, 2.0), (0.7, 3.0), (0.9, 0.9)]).verdict == "never"
+
+
+@pytest.mark.parametrize("nothing", [None, math.nan, math.inf, 0.0, -1.0])
+def test_what_was_not_measured_is_no_number(nothing: float | None) -> None:
+    assert crossing([(0.5, 0.25), (0.6, nothing), (0.9, 4.0)]).sparsity == pytest.approx(0.7)
+    assert crossing([(0.5, 0.25), (0.9, 4.0), (0.99, nothing)]).sparsity == pytest.approx(0.7)
+    assert crossing([(0.5, nothing)]).verdict == "unmeasured"
+
+
+def test_break_evens_carry_intervals_missing_levels_and_trust() -> None:
+    other = rows_of({0.5: 0.1, 0.8: 0.2, 0.9: 0.3, 0.99: 0.4}, name="scipy-csr")
+    [csr, scipy] = break_evens(frame_of(rows_of({0.5: 0.25, 0.8: None, 0.9: 4.0}) + other))
+    assert (csr.levels, csr.missing, scipy.levels, scipy.missing) == (2, 2, 4, 0)
+    assert csr.point.sparsity == pytest.approx(0.7)
+    # at ±10 % the line from log(1/4) to log(4) moves by log(1.1), a 29th of its length, over 0.4 of sparsity
+    shift = 0.4 * math.log(1.1) / math.log(16)
+    assert csr.optimistic.sparsity == pytest.approx(0.7 - shift)
+    assert csr.pessimistic.sparsity == pytest.approx(0.7 + shift)
+    assert (csr.best, csr.best_at, csr.trust) == (4.0, 0.9, "fair")
+    assert (scipy.point.verdict, scipy.point.sparsity, scipy.best) == ("never", 0.99, 0.4)
+
+
+def test_break_even_may_be_never_at_the_pessimistic_end_only() -> None:
+    [found] = break_evens(frame_of(rows_of({0.5: 0.5, 0.9: 1.05})))
+    assert (found.point.verdict, found.optimistic.verdict, found.pessimistic.verdict) == ("crosses", "crosses", "never")
+
+
+def test_break_even_leaves_dense_and_cells_without_a_level_out() -> None:
+    assert break_evens(frame_of(rows_of({0.5: 1.2}, name="dense"))) == []
+    assert break_evens(frame_of(rows_of({0.5: 1.2}, sparsity=None))) == []
+
+
+def test_seeds_at_one_level_give_their_median_and_the_widest_interval() -> None:
+    rows = [row for seed, speedup in enumerate((0.8, 1.2, 2.0)) for row in rows_of({0.9: speedup}, seed=seed)]
+    [found] = break_evens(frame_of(rows))
+    assert (found.best, found.levels) == (1.2, 1)
+    assert (found.optimistic.verdict, found.pessimistic.verdict) == ("always", "never")
+
+
+# Trust
+
+
+def test_trust_marks() -> None:
+    assert mark(2.0, 1.95, 2.05, 10, 0.10) == "firm"
+    assert mark(2.0, 1.95, 2.05, 9, 0.10) == "fair"  # too few rounds
+    assert mark(2.0, 1.95, 2.05, 30, 0.20) == "fair"  # too much spread
+    assert mark(2.0, 1.85, 2.0, 30, 0.05) == "fair"  # wide below
+    assert mark(2.0, 2.0, 2.3, 30, 0.05) == "loose"  # wide above
+    assert mark(2.0, None, 2.05, 30, 0.05) == "loose"
+    assert mark(2.0, math.nan, 2.05, 30, 0.05) == "loose"
+    assert mark(math.nan, 1.0, 2.0, 30, 0.0) == mark(None, None, None, None, None) == ""
+    assert half_width(1.0, 0.8, 1.1) == pytest.approx(0.25)
+    assert half_width(1.0, -0.1, 1.1) == math.inf
+    assert weakest(["firm", "", "loose", "fair"]) == "loose"
+    assert weakest([""]) == ""
+
+
+# Reading
+
+
+def test_a_journal_loses_only_the_line_that_was_cut(tmp_path: Path) -> None:
+    cells = make_cells(patterns=PATTERNS[:1], shapes=((64, 64, 8),))
+    run = write_run(tmp_path / "run", cells)
+    whole = (run / "cells.jsonl").read_text(encoding="utf-8")
+    (run / "cells.jsonl").write_text(whole[: len(whole) - 40], encoding="utf-8")
+    found = read_run(run)
+    assert len(found.frame) == len(cells) - 1
+    assert found.notes == (f"line {len(cells)} of cells.jsonl is cut short: skipped",)
+
+
+def test_a_cut_inside_a_letter_of_two_bytes_is_a_cut_line_too(tmp_path: Path) -> None:
+    row = json.dumps(make_cells()[0].row(), ensure_ascii=False).encode()
+    run = write_run(tmp_path / "run", [])
+    (run / "cells.jsonl").write_bytes(row + b"\n" + row[: row.index("×".encode()) + 1])
+    found = read_run(run)
+    assert (len(found.frame), len(found.notes)) == (1, 1)
+
+
+def test_bad_lines_inside_a_journal_are_named(tmp_path: Path) -> None:
+    row = json.dumps(make_cells()[0].row())
+    rows, notes = parse(f'{row}\n{{"half": \n[1, 2]\n{{"suite": "matmul"}}\n\n')
+    assert len(rows) == 1
+    assert [note.split(" of ")[0] for note in notes] == ["line 2", "line 3", "line 4"]
+    assert "no JSON" in notes[0]
+    assert "lacks workload" in notes[2]
+
+
+def test_the_later_row_of_a_cell_wins() -> None:
+    first = make_cells()[0]
+    later = dataclasses.replace(first, speedup=7.0)
+    other = dataclasses.replace(first, seed=1)
+    rows, notes = parse("\n".join(json.dumps(cell.row()) for cell in (first, other, later)))
+    assert [(row["seed"], row["speedup"]) for row in rows] == [(0, 7.0), (1, other.speedup)]
+    assert len(notes) == 1
+    assert notes[0].startswith("1 row was measured again")
+
+
+def test_numbers_are_numbers_and_nothing_else_is() -> None:
+    row = make_cells()[0].row() | {"speedup": "fast", "rounds": True, "time_s": math.nan, "fill": None, "new": 3}
+    frame = frame_of([row])
+    assert frame[["speedup", "rounds", "time_s", "fill"]].isna().all(axis=None)
+    assert list(frame.columns) == [*COLUMNS, "new"]
+    assert frame["shape"].iloc[0] == "512x512x128"
+
+
+@pytest.mark.parametrize("kind", ["missing", "empty", "file"])
+def test_a_folder_that_is_no_run_is_refused_in_one_line(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "thing"
+    if kind == "empty":
+        path.mkdir()
+    if kind == "file":
+        path.write_text("")
+    with pytest.raises(ReportError, match=r"expected a folder with cells\.jsonl, got ") as error:
+        write_report(path)
+    assert "\n" not in str(error.value)
+    assert str(path) in str(error.value)
+
+
+# The page
+
+
+def test_a_whole_run_gives_one_file_that_loads_nothing(tmp_path: Path) -> None:
+    cells = make_cells(shapes=((512, 512, 128),)) + make_coding_cells()
+    run = write_run(tmp_path / "run", cells)
+    name = train_a_little(run)
+    text, seen = page_of(run)
     assert all(address.startswith(("#", "data:image/png;base64,")) for address in seen.addresses)
     assert {address[1:] for address in seen.addresses if address.startswith("#")} <= seen.anchors
     assert not re.search(r"@import|url\((?!#)", text)
-    assert text.count("<svg role=") >= 6
-    assert text.count('class="tiles"') == 2
+    assert text.count('class="tiles"') == 2  # dictionary, reconstructions
+    assert text.count('class="legend"') == 1
     assert "acme-tiles" in text
     assert "0123abcd+" in text
-    assert "Some CPU" in text
+    assert "got &lt;none&gt; &amp; more" in text
+    assert "<none>" not in text
+    assert name.removeprefix("sparse_coding-") in text
+    for anchor in ("answer", "machine", "break-even", "speed-up", "bytes", "error", "kernels", "build", "coverage",
+                   "sparse-coding", "cells", "trust"):  # fmt: skip
+        assert anchor in seen.anchors
+
+    short = (run / "report.md").read_text(encoding="utf-8")
+    assert "![" not in short
+    assert "<svg" not in short
+    for title in ("The answer", "Break-even", "Coverage", "Sparse coding of digits", "Building, and when it pays off"):
+        assert f"## {title}" in short
+    for block in re.findall(r"(?:^\|.*\n)+", short, flags=re.MULTILINE):
+        assert len({len(re.findall(r"(?<!\\)\|", line)) for line in block.splitlines()}) == 1  # no ragged table
+
+    table = pd.read_csv(run / "cells.csv")
+    assert list(table.columns) == list(COLUMNS)
+    assert len(table) == len(cells)
+    assert table["speedup"].sum() == pytest.approx(sum(cell.speedup or 0 for cell in cells))
 
 
-def dump() -> None:  # pragma: no cover
-    run = write_run(Path("/tmp/demo"), make_cells() + make_coding_cells())
-    write_learned(run)
-    write_learned(run, "f0.0001")
-    print(write_report(run))
-    overview_figure(read_run(run).frame, Path("/tmp/demo/overview.png"))
+def test_an_operation_that_builds_is_no_headline_and_never_pays_off(tmp_path: Path) -> None:
+    write_run(tmp_path / "run", make_coding_cells())
+    short = write_report(tmp_path / "run").with_name("report.md").read_text(encoding="utf-8")
+    answer = short[short.index("## The answer") : short.index("**decode")]
+    assert "decode" in answer
+    assert "encode" not in answer
+    assert "encode" not in short[short.index("## Building") : short.index("## Sparse coding")]
+
+
+def test_one_row_only_failures_and_nothing_at_all(tmp_path: Path) -> None:
+    good, bad = [next(cell for cell in make_cells() if (cell.status == "ok") is ok) for ok in (True, False)]
+    one, _ = page_of(write_run(tmp_path / "one", [good]))
+    assert "1 of 1\N{NO-BREAK SPACE}cell ok" in one
+    failed, _ = page_of(write_run(tmp_path / "failed", [bad]))
+    assert "0 of 1\N{NO-BREAK SPACE}cell ok" in failed
+    assert "no break-even to tell" in failed
+    assert bad.reason is not None
+    assert bad.reason in failed
+    none, seen = page_of(write_run(tmp_path / "none", []))
+    assert "Nothing is measured yet" in none
+    assert "break-even" not in seen.anchors
+    assert (tmp_path / "none" / "cells.csv").read_text().strip() == ",".join(COLUMNS)
+
+
+def test_a_run_that_was_killed_says_what_it_lost(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", make_cells(patterns=PATTERNS[:2], shapes=((64, 64, 8),))[:20])
+    with (run / "cells.jsonl").open("a", encoding="utf-8") as journal:
+        journal.write('{"suite": "mat')
+    (run / "machine.json").write_text("{", encoding="utf-8")
+    (run / "sparse_coding-broken.npz").write_bytes(b"PK no archive")
+    text, _ = page_of(run)
+    assert "line 21 of cells.jsonl is cut short" in text
+    assert "machine.json cannot be read" in text
+    assert "sparse_coding-broken.npz cannot be read" in text
+
+
+def test_arrays_that_are_not_as_expected_are_left_out(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", [make_cells()[0]])
+    np.savez(run / "sparse_coding-odd.npz", curve=np.zeros((2, 2)), dictionary=np.zeros((3, 10)), images=np.zeros(4),
+             reconstructions=np.array("text"), settings=np.array("{no json"), l1=np.array(61.5))  # fmt: skip
+    text, _ = page_of(run)
+    assert "Sparse coding of digits" in text
+    assert "61.50" in text
+    assert 'class="tiles"' not in text
+
+
+def test_the_headline_names_the_first_to_beat_dense_and_what_nothing_beats() -> None:
+    blocked = {"pattern": "block 32×32"}
+    frame = frame_of(
+        rows_of({0.5: 0.1, 0.9: 0.9})
+        + rows_of({0.5: 0.25, 0.9: 4.0}, name="torch-bsr", **blocked)
+        + rows_of({0.5: 0.5, 0.9: 2.0}, name="block-sparse", **blocked)
+        + rows_of({0.5: 0.9, 0.9: 8.0}, name="planes", **blocked)
+    )
+    [sentence] = sentences(break_evens(frame))
+    assert "block 32×32 – planes from" in sentence
+    assert re.search(r"Nothing beats dense.*element \(90.%\)", sentence)
+    [matrix] = matrices(break_evens(frame))
+    assert matrix.head == ("pattern", "planes", "torch-csr", "torch-bsr", "block-sparse")
+    values = {row[0].text: [value.text.replace("\N{NO-BREAK SPACE}", " ") for value in row[1:]] for row in matrix.rows}
+    assert values == {"element": ["–", "never", "–", "–"], "block 32×32": ["52 %", "–", "70 %", "70 %"]}
+    assert "heat-1" in matrix.rows[1][3].style
+
+
+def test_the_matrix_shows_the_middle_of_several_shapes() -> None:
+    rows = [
+        row
+        for shape, levels in {(8, 8, 8): {0.5: 2.0}, (16, 8, 8): {0.5: 0.25, 0.9: 4.0}, (32, 8, 8): {0.9: 0.5}}.items()
+        for row in rows_of(levels, shape=list(shape))
+    ]
+    [matrix] = matrices(break_evens(frame_of(rows)))
+    assert matrix.rows[0][1].text.replace("\N{NO-BREAK SPACE}", " ") == "70 % (≤ 50 % … never)"
+
+
+def test_heat_has_a_step_for_every_sparsity() -> None:
+    assert [heat("crosses", level) for level in (0.0, 0.6, 0.61, 0.9, 0.97, 0.98, 1.0)] == [
+        "heat-0", "heat-0", "heat-1", "heat-3", "heat-4", "heat-5", "heat-5",
+    ]  # fmt: skip
+    assert heat("never", 0.5) == "heat-never"
+
+
+# Figures
+
+
+def test_colours_are_constant_and_differ() -> None:
+    assert looks(["acme", "dense"])["dense"] == looks(["dense", "planes"])["dense"] == OWN["dense"]
+    every = looks([*OWN, "acme", "zeta"])
+    assert list(every)[-2:] == ["acme", "zeta"]
+    assert len({look.colour for look in every.values()}) == len({look.marker for look in OWN.values()}) + 2
+    assert every["acme"].dash == "--"
+
+
+def test_sparsities_stand_evenly_in_density() -> None:
+    assert positions([0.5, 0.75, 0.875, 1.0]) == pytest.approx({0.5: 1.0, 0.75: 2.0, 0.875: 3.0, 1.0: 4.0})
+    assert positions([1.0]) == {1.0: 1.0}
+    assert positions([0.0, 0.0]) == {0.0: 0.0}
+
+
+def test_labels_without_room_are_left_out() -> None:
+    assert thinned([(0.5, 0.0), (0.6, 0.3), (0.7, 0.8), (0.9, 1.0), (0.99, 2.0)], gap=0.5) == {0.5, 0.7, 0.99}
+    assert thinned([(0.5, 1.0)], gap=1.0) == {0.5}
+
+
+def test_a_line_is_broken_at_a_missing_level() -> None:
+    frame = frame_of(rows_of({0.5: 0.5, 0.8: None, 0.9: 2.0}) + rows_of({0.5: 1.0, 0.8: 1.0, 0.9: 1.0}, name="dense"))
+    figure = curves(frame, SPEEDUP, looks(frame["representation"]))
+    lines = {line.get_color(): list(line.get_ydata()) for line in figure.axes[0].lines}
+    broken = lines[OWN["torch-csr"].colour]
+    assert broken[0] == 0.5
+    assert math.isnan(broken[1])
+    assert broken[2] == 2.0
+    assert lines[OWN["dense"].colour] == [1.0, 1.0, 1.0]
+    assert figure.axes[0].get_yscale() == "log"
+
+
+def test_bytes_equal_to_dense_are_not_smaller() -> None:
+    same = [
+        row | {"stored_bytes": 100, "dense_bytes": 100} for row in rows_of({0.5: 1.0, 0.9: 1.0}, name="dense-masked")
+    ]
+    less = [
+        row | {"stored_bytes": 1000 * (1 - row["sparsity"]), "dense_bytes": 250}
+        for row in rows_of({0.5: 1.0, 0.9: 1.0})
+    ]
+    frame = frame_of(same + less)
+    [table] = bytes_section(frame, looks(frame["representation"])).tables
+    values = dict(zip(table.head, (value.text for value in table.rows[0]), strict=True))
+    assert values["dense-masked"] == "never"
+    # stored ÷ dense falls from 2 to 0.4: log 2 of log 5, over 0.4 of sparsity
+    assert values["torch-csr"].startswith(f"{100 * (0.5 + 0.4 * math.log(2) / math.log(5)):.0f}")
+
+
+def test_the_overview_is_a_picture_of_the_largest_shape(tmp_path: Path) -> None:
+    frame = read_run(write_run(tmp_path / "run", make_cells(shapes=((512, 512, 128),)))).frame
+    path = overview_figure(frame, tmp_path / "pictures" / "overview.png")
+    picture = matplotlib.image.imread(path)
+    assert picture.shape[1] > 1200
+    assert picture[..., :3].std() > 0.05  # not one blank sheet
+    with pytest.raises(ReportError, match="expected cells with a sparsity and a speed-up"):
+        overview_figure(frame[frame["status"] != "ok"], tmp_path / "none.png")
+
+
+def test_tiles_lay_images_out_row_by_row() -> None:
+    images = np.stack([np.full(4, value) for value in (0.0, 1.0, 2.0)])
+    sheet = tiles(images, 2, own_scale=False)
+    assert sheet.shape == (5, 5)
+    assert (sheet[0, 0], sheet[0, 3], sheet[3, 0]) == (0.0, 0.5, 1.0)
+    assert np.isnan(sheet[2, :]).all()
+    assert np.isnan(sheet[3:, 3:]).all()
+    with pytest.raises(ValueError, match="square"):
+        tiles(np.zeros((1, 5)), 1, own_scale=True)
+
+
+def test_the_readers_own_matplotlib_stays_as_it_was(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", make_cells(patterns=PATTERNS[:1], shapes=((64, 64, 8),)))
+    code = f"""
+import matplotlib
+from pathlib import Path
+matplotlib.rcParams["svg.fonttype"] = "path"
+before = dict(matplotlib.rcParams)
+from sparsebench.suites.report import write_report
+write_report(Path({str(run)!r}))
+import matplotlib.pyplot
+assert dict(matplotlib.rcParams) == before, "settings changed"
+assert matplotlib.pyplot.get_fignums() == [], "figures left behind"
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+# Words
+
+
+def test_numbers_are_written_as_people_read_them() -> None:
+    def plain(text: str) -> str:
+        return text.replace("\N{NO-BREAK SPACE}", " ")
+
+    assert [plain(percent(share)) for share in (0.0, 0.5, 0.875, 0.87341, 0.95184, 0.996341, 0.9375, 1.0)] == [
+        "0 %", "50 %", "87.5 %", "87 %", "95.2 %", "99.63 %", "93.75 %", "100 %",
+    ]  # fmt: skip
+    assert [plain(seconds(value)) for value in (2.5, 0.0123, 4.56e-5, 7e-9, None)] == [
+        "2.50 s", "12.3 ms", "45.6 µs", "7.00 ns", "–",
+    ]  # fmt: skip
+    assert [plain(size(value)) for value in (512, 1536, 3 << 20, 5 << 30)] == [
+        "512 B",
+        "1.50 KiB",
+        "3.00 MiB",
+        "5.00 GiB",
+    ]
+    assert [significant(value) for value in (0, 1.2345, 123456.0, 3.2e-7, math.nan)] == [
+        "0", "1.23", "123\N{NO-BREAK SPACE}456", "3.20e-07", "–",
+    ]  # fmt: skip
+    assert ratio(0.98765) == "0.988×"
+
+
+def test_markdown_cannot_be_broken_by_what_stands_in_it() -> None:
+    table = Table(title="a|b", head=("x",), rows=((words("1 | 2\n<b>*3*"),),) * 3, brief=2)
+    lines = markdown(table).splitlines()
+    assert lines[0] == "**a\\|b**"
+    assert lines[4] == "| 1 \\| 2 \\<b>\\*3\\* |"
+    assert lines[-1].startswith("… and 1")
+    with pytest.raises(ValueError, match="expected rows of 2"):
+        Table(title="t", head=("x", "y"), rows=((words("1"),),))

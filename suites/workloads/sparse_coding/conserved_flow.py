@@ -34,7 +34,7 @@ FLOWS: tuple[float, ...] = (0.2, 1e-4)
 
 
 class DivergedError(ArithmeticError):
-    """Learning left the finite numbers."""
+    """Learning left the finite numbers, or a step was so large that it turned the dictionary negative."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,7 +121,7 @@ def learn(
 
     Raises:
         DataError: if there are too few images.
-        DivergedError: if an epoch ends with NaN or infinity.
+        DivergedError: if an epoch ends with NaN, infinity or a negative dictionary, which ξ ≤ 1 rules out.
     """
     images = digits.first(settings.images).images.numpy().astype(np.float64)
     dictionary, thresholds = initial_dictionary(settings.units, seed), np.zeros(settings.units)
@@ -130,10 +130,11 @@ def learn(
         curve[epoch] = loop(
             dictionary, thresholds, images, settings.rate, settings.gamma, settings.flow, settings.epsilon
         )
-        if not (np.isfinite(curve[epoch]) and np.isfinite(dictionary).all() and np.isfinite(thresholds).all()):
+        got = _fault(curve[epoch], dictionary, thresholds)
+        if got is not None:
             raise DivergedError(
-                f"expected finite numbers, got NaN or infinity in epoch {epoch + 1} of {settings.epochs}; "
-                f"lower ξ = {settings.rate:g} or γ = {settings.gamma:g}"
+                f"expected finite numbers and no negative dictionary, got {got} in epoch {epoch + 1} of "
+                f"{settings.epochs}; lower ξ = {settings.rate:g} or γ = {settings.gamma:g}"
             )
         if progress is not None:
             progress(epoch + 1, float(curve[epoch]))
@@ -145,3 +146,10 @@ def learn(
         seed=seed,
         source=digits.source,
     )
+
+
+def _fault(level: float, dictionary: np.ndarray, thresholds: np.ndarray) -> str | None:
+    """Return what is wrong after an epoch, or None."""
+    if not (np.isfinite(level) and np.isfinite(dictionary).all() and np.isfinite(thresholds).all()):
+        return "NaN or infinity"
+    return f"{dictionary.min():g} in the dictionary" if dictionary.min() < 0 else None

@@ -21,6 +21,8 @@ COMPONENTS = 100
 """Of the principal component analysis: as many as the dictionary has rows."""
 WEAK, STRONG = 0.01, 0.5
 """Thresholds above which an entry of a code counts as active."""
+FAINT = 0.1
+"""A row of the dictionary without any larger weight cannot be seen, whatever its unit's code is."""
 
 
 def notebook_settings(profile: str) -> list[Settings]:
@@ -128,9 +130,10 @@ def artifact(learned: Learned, digits: Digits) -> dict[str, np.ndarray]:
 
     Returns:
         curve (epochs,), dictionary (units, 784), thresholds (units,); settings, a JSON text with seed and source;
-        images, reconstructions (16, 784), codes (16, units) and labels (16,); l1, l1_clipped (r cut to [0, 1]) and kl
-        of the final network on all images; active_weak, active_strong, dead_units, sum (see `activity`); all_zero,
-        median_image, pca_100, pca_100_clipped (see `trivial_rows`). Figures have shape ().
+        images, reconstructions (16, 784), codes (16, units) and labels (16,). Figures of shape (), of the final network
+        on all images: l1, l1_clipped (r cut to [0, 1]), kl; faint_units, rows of the dictionary below FAINT throughout;
+        active_weak, active_strong, dead_units, sum (see `activity`); all_zero, median_image, pca_100, pca_100_clipped
+        (see `trivial_rows`).
     """
     used = digits.first(learned.settings.images)
     images = used.images.numpy()
@@ -141,6 +144,7 @@ def artifact(learned: Learned, digits: Digits) -> dict[str, np.ndarray]:
         "l1": l1_per_image(images, reconstructions),
         "l1_clipped": l1_per_image(images, reconstructions.clip(0.0, 1.0)),
         "kl": kl_per_image(images, reconstructions, learned.settings.epsilon),
+        "faint_units": float((learned.dictionary.max(1) < FAINT).sum()),
         **activity(code),
         **trivial_rows(used),
     }
@@ -171,7 +175,7 @@ def load(path: Path) -> tuple[Learned, dict[str, np.ndarray]]:
         DataError: if the file is missing, damaged, or holds something else.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         about: dict[str, Any] = json.loads(str(arrays["settings"]))
         seed, source = int(about.pop("seed")), str(about.pop("source"))

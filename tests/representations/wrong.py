@@ -1,0 +1,484 @@
+"""Define one small right representation, and many that are wrong in exactly one way each."""
+
+from __future__ import annotations
+
+import copy
+import sys
+from typing import Any, NoReturn, Self
+
+import torch
+from torch import Tensor
+
+from sparsebench.representations.base import Representation, Spec, Storage, coo_matrix
+from sparsebench.representations.pattern import Pattern
+
+
+class Bare(Representation):
+    """Hold compressed rows in plain tensors, slow, short and right; give only what a representation must."""
+
+    name = "bare"
+
+    def __init__(self, source: Tensor, begins: Tensor, columns: Tensor, stored: Tensor) -> None:
+        super().__init__(source)
+        self._begins, self._columns, self._stored = begins, columns, stored
+
+    @classmethod
+    def build(cls, tensor: Tensor, pattern: Pattern | None = None) -> Self:
+        coo = coo_matrix(tensor)
+        rows, columns = coo.indices()
+        counts = torch.bincount(rows, minlength=coo.shape[0])
+        begins = torch.nn.functional.pad(counts.cumsum(0), (1, 0))
+        return cls(tensor, begins, columns.clone(), coo.values().clone())
+
+    def rows(self) -> Tensor:
+        numbers = torch.arange(len(self._begins) - 1, device=self._begins.device)
+        return torch.repeat_interleave(numbers, self._begins.diff())
+
+    def to_dense(self) -> Tensor:
+        dense = self._stored.new_zeros(self.matrix_shape)
+        dense[self.rows(), self._columns] = self._stored
+        return dense.reshape(self.shape)
+
+    def product(self, outer: Tensor, inner: Tensor, count: int, x: Tensor) -> Tensor:
+        out = x.new_zeros((count, x.shape[1]))
+        return out.index_add_(0, outer, self._stored[:, None] * x[inner])
+
+    def matmul(self, x: Tensor) -> Tensor:
+        rows, columns = self.matrix_shape
+        if x.shape[0] != columns:
+            raise ValueError(f"expected {columns} rows, got {x.shape[0]}")
+        return self.product(self.rows(), self._columns, rows, x)
+
+    def storage(self) -> Storage:
+        index = self._begins.nbytes + self._columns.nbytes
+        return Storage(value_bytes=self._stored.nbytes, index_bytes=index)
+
+
+class Minimal(Bare):
+    """Give what training needs as well."""
+
+    name = "minimal"
+
+    def rmatmul(self, x: Tensor) -> Tensor:
+        rows, columns = self.matrix_shape
+        if x.shape[0] != rows:
+            raise ValueError(f"expected {rows} rows, got {x.shape[0]}")
+        return self.product(self._columns, self.rows(), columns, x)
+
+    def sampled_matmul(self, a: Tensor, b: Tensor) -> Tensor:
+        return (a[self.rows()] * b.t()[self._columns]).sum(1)
+
+    @property
+    def values(self) -> Tensor:
+        return self._stored
+
+    def with_values(self, values: Tensor) -> Self:
+        twin = copy.copy(self)
+        twin._stored = values
+        return twin
+
+
+class DropsLastColumn(Minimal):
+    def matmul(self, x: Tensor) -> Tensor:
+        return super().matmul(torch.cat([x[:-1], torch.zeros_like(x[-1:])]))
+
+
+class DropsLastRowOfResult(Minimal):
+    def matmul(self, x: Tensor) -> Tensor:
+        return super().matmul(x)[:-1]
+
+
+class RoundTripDropsSmall(Minimal):
+    def to_dense(self) -> Tensor:
+        dense = super().to_dense()
+        return dense * (dense.abs() > 0.51)
+
+
+class TrustsTheHint(Minimal):
+    @classmethod
+    def build(cls, tensor: Tensor, pattern: Pattern | None = None) -> Self:
+        if pattern is not None and pattern.kind == "channel":
+            tensor = torch.where(torch.arange(tensor.shape[1]) < 32, tensor.to_dense(), 0.0)
+        return super().build(tensor)
+
+
+class TransposesWrong(Minimal):
+    def rmatmul(self, x: Tensor) -> Tensor:
+        return super().rmatmul(x).flip(0)
+
+
+class SamplesInOtherOrder(Minimal):
+    def sampled_matmul(self, a: Tensor, b: Tensor) -> Tensor:
+        return super().sampled_matmul(a, b).flip(0)
+
+
+class SamplesValuesInstead(Minimal):
+    """Right where autograd is not asked: the second operand of a gradient is a transposed x."""
+
+    def sampled_matmul(self, a: Tensor, b: Tensor) -> Tensor:
+        result = super().sampled_matmul(a, b)
+        return result * 2 if not b.is_contiguous() and a.shape[1] == 7 else result
+
+
+class Ignores4d(Minimal):
+    def to_dense(self) -> Tensor:
+        return super().to_dense().reshape(self.matrix_shape)
+
+
+class AliasesItsSource(Minimal):
+    @classmethod
+    def build(cls, tensor: Tensor, pattern: Pattern | None = None) -> Self:
+        built = super().build(tensor, pattern)
+        if tensor.layout == torch.sparse_csr:
+            built._stored = tensor.values()
+        return built
+
+
+class AliasesItsSourcesIndex(Minimal):
+    @classmethod
+    def build(cls, tensor: Tensor, pattern: Pattern | None = None) -> Self:
+        built = super().build(tensor, pattern)
+        if tensor.layout == torch.sparse_csr and tensor.col_indices().dtype == torch.int64:
+            built._columns = tensor.col_indices()
+        return built
+
+
+class MutatesX(Minimal):
+    def matmul(self, x: Tensor) -> Tensor:
+        result = super().matmul(x)
+        if x.is_contiguous():
+            x.neg_()
+        return result
+
+
+class MutatesItsSource(Minimal):
+    @classmethod
+    def build(cls, tensor: Tensor, pattern: Pattern | None = None) -> Self:
+        built = super().build(tensor, pattern)
+        if tensor.layout == torch.sparse_csr:
+            tensor.values().zero_()
+        return built
+
+
+class ReturnsItsBuffer(Minimal):
+    """Write every result of one size into the same memory, kept outside the object."""
+
+    def matmul(self, x: Tensor) -> Tensor:
+        result = super().matmul(x)
+        key = (result.shape, result.dtype)
+        return _buffers.setdefault(key, torch.empty_like(result)).copy_(result)
+
+
+_buffers: dict[Any, Tensor] = {}
+
+
+class ReturnsItsOwnDense(Minimal):
+    """Give away what the next call still needs."""
+
+    def to_dense(self) -> Tensor:
+        if id(self) not in _dense:
+            _dense.clear()
+            _dense[id(self)] = (self, super().to_dense())
+        return _dense[id(self)][1]
+
+
+_dense: dict[int, tuple[Any, Tensor]] = {}
+
+
+class ReturnsX(Minimal):
+    """Skip the product by an identity, and hand out x itself."""
+
+    def matmul(self, x: Tensor) -> Tensor:
+        result = super().matmul(x)
+        return x if torch.equal(result, x) else result
+
+
+class StorageOmitsIndex(Minimal):
+    def storage(self) -> Storage:
+        return Storage(value_bytes=self._stored.nbytes, index_bytes=self._columns.nbytes)
+
+
+class StorageCountsTooMuch(Minimal):
+    def storage(self) -> Storage:
+        right = super().storage()
+        return Storage(value_bytes=right.value_bytes, index_bytes=right.index_bytes + 4)
+
+
+class StorageMovesBytes(Minimal):
+    def storage(self) -> Storage:
+        right = super().storage()
+        return Storage(value_bytes=right.stored_bytes, index_bytes=0)
+
+
+class HidesATranspose(Minimal):
+    """Keep a second index from the first product on, and never count it."""
+
+    def matmul(self, x: Tensor) -> Tensor:
+        self._kept = {"rows": [self.rows()]}
+        return super().matmul(x)
+
+
+class HidesAClosure(Minimal):
+    def __init__(self, source: Tensor, begins: Tensor, columns: Tensor, stored: Tensor) -> None:
+        super().__init__(source, begins, columns, stored)
+        again = columns.clone()
+        self._look = lambda: again
+
+
+class KeepsALongerBuffer(Minimal):
+    """Hold a short view of long memory."""
+
+    @classmethod
+    def build(cls, tensor: Tensor, pattern: Pattern | None = None) -> Self:
+        built = super().build(tensor, pattern)
+        built._columns = torch.cat([built._columns, built._columns])[: len(built._columns)]
+        return built
+
+
+class DensifiesInBuild(Minimal):
+    @classmethod
+    def build(cls, tensor: Tensor, pattern: Pattern | None = None) -> Self:
+        if tensor.layout == torch.sparse_coo:
+            tensor = tensor.to_dense()
+        return super().build(tensor, pattern)
+
+
+class DensifiesInMatmul(Minimal):
+    def matmul(self, x: Tensor) -> Tensor:
+        if x.shape[0] != self.matrix_shape[1]:
+            raise ValueError("expected another x")
+        return self.to_dense().reshape(self.matrix_shape) @ x
+
+
+class DensifiesInBackward(Minimal):
+    def sampled_matmul(self, a: Tensor, b: Tensor) -> Tensor:
+        return (a @ b)[self.rows(), self._columns]
+
+
+class DensifiesALittle(Minimal):
+    """Need 400 MB: too little to be refused, too much for a thousand values."""
+
+    def matmul(self, x: Tensor) -> Tensor:
+        rows = self.matrix_shape[0]
+        return super().matmul(x) + torch.zeros((rows, 1000)).sum(1, keepdim=True) * 0
+
+
+class WrongOnEmptyRows(Minimal):
+    """Mark where rows begin and count the marks: an empty row shifts all that follow."""
+
+    def rows(self) -> Tensor:
+        marks = torch.zeros_like(self._columns)
+        starts = self._begins[:-1]
+        marks[starts[starts < len(marks)]] = 1
+        return marks.cumsum(0) - 1
+
+
+class FailsOnNothing(Minimal):
+    def matmul(self, x: Tensor) -> Tensor:
+        self._stored.max()
+        return super().matmul(x)
+
+
+class FailsWhenFull(Minimal):
+    """Take a full row for a row that was not stored."""
+
+    def matmul(self, x: Tensor) -> Tensor:
+        full = self._begins.diff() == 64
+        return torch.where(full[:, None], 0.0, super().matmul(x)).to(x.dtype)
+
+
+class FailsOnRagged(Minimal):
+    """Walk over whole blocks of 16 columns only."""
+
+    def product(self, outer: Tensor, inner: Tensor, count: int, x: Tensor) -> Tensor:
+        out = x.new_zeros((count, x.shape[1]))
+        keep = inner < x.shape[0] // 8 * 8
+        return out.index_add_(0, outer[keep], self._stored[keep, None] * x[inner[keep]])
+
+
+class FailsOnOneColumn(Minimal):
+    def matmul(self, x: Tensor) -> Tensor:
+        return super().matmul(x).squeeze(1)
+
+
+class ReadsWrongStrides(Minimal):
+    """Take every x for contiguous memory."""
+
+    def matmul(self, x: Tensor) -> Tensor:
+        if x.is_contiguous() or x.untyped_storage().nbytes() < x.numel() * x.element_size():
+            return super().matmul(x)
+        return super().matmul(x.as_strided(x.shape, (x.shape[1], 1)))
+
+
+class IgnoresDuplicates(Minimal):
+    @classmethod
+    def build(cls, tensor: Tensor, pattern: Pattern | None = None) -> Self:
+        if tensor.layout == torch.sparse_coo and not tensor.is_coalesced():
+            dense = torch.zeros(tensor.shape, dtype=tensor.dtype)
+            indices = tensor._indices()
+            dense[indices[0], indices[1]] = tensor._values()
+            tensor = dense
+        return super().build(tensor, pattern)
+
+
+class LosesFloat64(Minimal):
+    def product(self, outer: Tensor, inner: Tensor, count: int, x: Tensor) -> Tensor:
+        out = torch.zeros((count, x.shape[1]), dtype=torch.float32)
+        return out.index_add_(0, outer, self._stored.float()[:, None] * x[inner].float()).to(x.dtype)
+
+
+class AlwaysFloat32(Minimal):
+    def matmul(self, x: Tensor) -> Tensor:
+        return super().matmul(x).float()
+
+
+class Nondeterministic(Minimal):
+    def matmul(self, x: Tensor) -> Tensor:
+        result = super().matmul(x)
+        return result * (1 + torch.finfo(x.dtype).eps * torch.randint(-1, 2, result.shape))
+
+
+class BuildsInOtherOrders(Minimal):
+    """Give every second object a different order of addition."""
+
+    def matmul(self, x: Tensor) -> Tensor:
+        _orders[0] += self not in _seen
+        _seen.setdefault(self, _orders[0] % 2)
+        scale = 1.0 + _seen[self] * torch.finfo(x.dtype).eps
+        return super().matmul(x) * scale
+
+
+_orders = [0]
+_seen: dict[Any, int] = {}
+
+
+class WithValuesMutates(Minimal):
+    def with_values(self, values: Tensor) -> Self:
+        twin = super().with_values(values)
+        self._stored = values
+        return twin
+
+
+class ValuesAreACopy(Minimal):
+    @property
+    def values(self) -> Tensor:
+        return self._stored.clone()
+
+
+class ReplacesNan(Minimal):
+    def matmul(self, x: Tensor) -> Tensor:
+        return super().matmul(x).nan_to_num()
+
+
+class SpreadsNan(Minimal):
+    """Multiply what is not stored as well: zero times NaN."""
+
+    def matmul(self, x: Tensor) -> Tensor:
+        result = super().matmul(x)
+        return result + result.sum() * 0
+
+
+class BroadcastsX(Minimal):
+    def matmul(self, x: Tensor) -> Tensor:
+        return super().matmul(x.expand(self.matrix_shape[1], -1) if x.shape[0] == 1 else x)
+
+
+class CutsX(Minimal):
+    def rmatmul(self, x: Tensor) -> Tensor:
+        return super().rmatmul(x[: self.matrix_shape[0]])
+
+
+class NamesNoKernel(Minimal):
+    def kernel(self, operation: str) -> str:
+        return None if operation == "conv2d" else "index_add"  # type: ignore[return-value]
+
+
+class TransposeForgets(Minimal):
+    def transpose(self) -> Representation:
+        return self
+
+
+class ConvolvesWithoutDilation(Minimal):
+    def conv2d(self, x: Tensor, *, stride: Any = (1, 1), padding: Any = (0, 0), dilation: Any = (1, 1)) -> Tensor:
+        return super().conv2d(x, stride=stride, padding=padding)
+
+
+class RefusesEverything(Minimal):
+    @classmethod
+    def unsupported(cls, spec: Spec) -> str | None:
+        return "not today"
+
+
+class RefusesWithoutReason(Minimal):
+    @classmethod
+    def unsupported(cls, spec: Spec) -> str | None:
+        return "" if spec.dtype == torch.float64 else None
+
+
+class LeavesTheProcess(Minimal):
+    def matmul(self, x: Tensor) -> NoReturn:
+        sys.exit("goodbye")
+
+
+class RaisesUnprintable(Minimal):
+    def to_dense(self) -> NoReturn:
+        raise _UnprintableError
+
+
+class _UnprintableError(BaseException):
+    def __str__(self) -> str:
+        raise RuntimeError("no text either")
+
+
+WRONG: dict[type[Minimal], str] = {
+    DropsLastColumn: "matmul",
+    DropsLastRowOfResult: "matmul",
+    RoundTripDropsSmall: "round trip",
+    TrustsTheHint: "round trip",
+    TransposesWrong: "rmatmul",
+    SamplesInOtherOrder: "sampled_matmul",
+    SamplesValuesInstead: "gradients",
+    Ignores4d: "round trip 4-D",
+    AliasesItsSource: "own copy of the source",
+    AliasesItsSourcesIndex: "own copy of the source",
+    MutatesX: "inputs unchanged",
+    MutatesItsSource: "inputs unchanged",
+    ReturnsItsBuffer: "own results",
+    ReturnsItsOwnDense: "own results",
+    ReturnsX: "own results",
+    StorageOmitsIndex: "storage",
+    StorageCountsTooMuch: "storage",
+    StorageMovesBytes: "storage",
+    HidesATranspose: "storage",
+    HidesAClosure: "storage",
+    KeepsALongerBuffer: "storage",
+    DensifiesInBuild: "no silent densification",
+    DensifiesInMatmul: "no silent densification",
+    DensifiesInBackward: "no silent densification",
+    DensifiesALittle: "no silent densification",
+    WrongOnEmptyRows: "empty rows",
+    FailsOnNothing: "nothing stored",
+    FailsWhenFull: "everything stored",
+    FailsOnRagged: "ragged shapes",
+    FailsOnOneColumn: "one column or none",
+    ReadsWrongStrides: "non-contiguous input",
+    IgnoresDuplicates: "unsorted input",
+    LosesFloat64: "float64",
+    AlwaysFloat32: "float64",
+    Nondeterministic: "determinism",
+    BuildsInOtherOrders: "determinism",
+    WithValuesMutates: "with_values",
+    ValuesAreACopy: "with_values",
+    ReplacesNan: "NaN propagates",
+    SpreadsNan: "NaN propagates",
+    BroadcastsX: "wrong shapes refused",
+    CutsX: "wrong shapes refused",
+    NamesNoKernel: "kernel names",
+    TransposeForgets: "transpose",
+    ConvolvesWithoutDilation: "conv2d",
+    RefusesEverything: "scope",
+    RefusesWithoutReason: "float64",
+    LeavesTheProcess: "matmul",
+    RaisesUnprintable: "round trip",
+}
+"""Each wrong class, and the check that must be the first to fail."""

@@ -1,0 +1,136 @@
+"""The comparison of two runs: verdicts, what is counted, and what is warned of."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from sparsebench.representations.pattern import Pattern
+from sparsebench.suites.cell import Case, blank
+from sparsebench.suites.report import Comparison, ReportError, compare
+from sparsebench.suites.report.compare import verdict
+
+MACHINE = {"cpu": "A", "cores": 2, "threads": 2, "libraries": {"torch": "2.13.0"}, "load_average": [0.1, 0.2, 0.3]}
+
+
+def row(
+    speedup: float | None, *, half: float = 0.02, name: str = "torch-csr", level: float = 0.9, **changes: Any
+) -> dict:
+    """Return a journal's row with an interval of ± half, a failure where there is no speed-up."""
+    case = Case(suite="matmul", workload="layer", operation="matmul", shape=(8, 8, 8), pattern=Pattern(kind="element"),
+                sparsity=level)  # fmt: skip
+    made = blank(case, name, "cpu", status="oom", reason="no memory").row() | {"threads": 2}
+    if speedup is not None:
+        made |= {"status": "ok", "reason": None, "speedup": speedup, "speedup_low": speedup * (1 - half),
+                 "speedup_high": speedup * (1 + half)}  # fmt: skip
+    return made | changes
+
+
+def run_of(folder: Path, rows: list[dict[str, Any]], machine: dict[str, Any] | None = None) -> Path:
+    folder.mkdir()
+    (folder / "cells.jsonl").write_text("".join(json.dumps(one) + "\n" for one in rows), encoding="utf-8")
+    (folder / "machine.json").write_text(json.dumps(MACHINE if machine is None else machine), encoding="utf-8")
+    return folder
+
+
+def compared(
+    tmp_path: Path, a: list[dict[str, Any]], b: list[dict[str, Any]], machine: dict[str, Any] | None = None
+) -> Comparison:
+    return compare(run_of(tmp_path / "a", a), run_of(tmp_path / "b", b, machine))
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "half", "expected"),
+    [
+        (1.0, 1.0, 0.02, "same"),
+        (1.0, 1.1, 0.02, "same"),  # the limit itself is within
+        (2.0, 1.8, 0.02, "same"),
+        (1.0, 1.1, 0.0, "same"),
+        (1.0, 1.101, 0.02, "faster"),
+        (1.0, 1.2, 0.02, "faster"),
+        (1.0, 0.85, 0.02, "slower"),
+        (1.0, 1.2, 0.15, "unclear"),  # 1.15 and 1.02 overlap
+        (1.0, 0.85, 0.15, "unclear"),
+        (1.0, 1.5, 0.2, "unclear"),  # they touch
+        (1.0, 1.6, 0.2, "faster"),
+    ],
+)
+def test_verdicts(a: float, b: float, half: float, expected: str) -> None:
+    assert verdict(row(a, half=half), row(b, half=half)) == expected
+
+
+def test_without_an_interval_a_change_is_unclear() -> None:
+    for nothing in (None, math.nan):
+        assert verdict(row(1.0, speedup_high=nothing), row(2.0)) == "unclear"
+        assert verdict(row(1.0, speedup_high=nothing), row(1.0)) == "same"
+
+
+def test_cells_are_matched_counted_and_summed_up(tmp_path: Path) -> None:
+    a = [row(1.0, level=0.5), row(1.0, level=0.6), row(1.0, level=0.7), row(1.0, level=0.8, half=0.3),
+         row(3.0, name="planes"), row(1.0, level=0.99), row(None, level=0.3), row(None, level=0.4)]  # fmt: skip
+    b = [row(None, level=0.4), row(2.0, level=0.3), row(1.0, level=0.95), row(3.3, name="planes"),
+         row(1.3, level=0.8, half=0.3), row(0.5, level=0.7), row(2.0, level=0.6), row(1.02, level=0.5)]  # fmt: skip
+    found = compared(tmp_path, a, b)
+    assert found.counts == {"same": 2, "faster": 1, "slower": 1, "unclear": 1}
+    assert found.share_within == pytest.approx(0.4)
+    assert found.headline.replace("\N{NO-BREAK SPACE}", " ") == "2 of 5 cells (40.0 %) within 10 %"
+    assert found.medians == pytest.approx({"planes": 1.1, "torch-csr": (1.02 + 1.3) / 2})
+    assert [pair.ratio for pair in found.pairs] == pytest.approx([1.02, 2.0, 0.5, 1.3, 1.1])
+    assert [key.split("|")[7] for key in found.only_a] == ["0.99"]
+    assert [key.split("|")[7] for key in found.only_b] == ["0.95"]
+    assert [(key.split("|")[7], one, other) for key, one, other in found.status_changes] == [("0.3", "oom", "ok")]
+    assert found.untimed == 1
+    assert found.warnings == ()
+
+
+def test_it_prints_itself_and_writes_markdown(tmp_path: Path) -> None:
+    found = compared(tmp_path, [row(1.0), row(1.0, level=0.5)], [row(2.0), row(1.0, level=0.5)])
+    console = Console(width=160, record=True, file=(tmp_path / "out").open("w", encoding="utf-8"))
+    console.print(found)
+    printed = console.export_text().replace("\N{NO-BREAK SPACE}", " ")
+    assert printed.rstrip().endswith("1 of 2 cells (50.0 %) within 10 %")
+    assert "torch-csr" in printed
+    assert "faster" in printed
+    text = found.markdown()
+    assert "**1 of 2" in text
+    assert "| torch-csr |" in text
+    assert "2.00×" in text
+
+
+def test_another_machine_or_other_threads_are_named(tmp_path: Path) -> None:
+    other = MACHINE | {"cpu": "B", "load_average": [9, 9, 9], "libraries": {"torch": "2.14.0"}}
+    found = compared(tmp_path, [row(1.0)], [row(1.0, threads=4)], other)
+    machine, threads = found.warnings
+    assert "cpu: A → B" in machine
+    assert "torch 2.13.0 → torch 2.14.0" in machine
+    assert "load" not in machine
+    assert "number of threads" in threads
+
+
+def test_an_unknown_machine_and_a_cut_journal_are_named(tmp_path: Path) -> None:
+    a, b = run_of(tmp_path / "a", [row(1.0)]), run_of(tmp_path / "b", [row(1.0)])
+    (b / "machine.json").unlink()
+    with (b / "cells.jsonl").open("a", encoding="utf-8") as journal:
+        journal.write('{"cut')
+    found = compare(a, b)
+    assert "does not say which machine" in found.warnings[0]
+    assert any("cut short" in line for line in found.warnings)
+    assert found.counts["same"] == 1
+
+
+def test_runs_with_nothing_in_common(tmp_path: Path) -> None:
+    found = compared(tmp_path, [row(1.0)], [row(1.0, name="planes")])
+    assert found.share_within is None
+    assert "nothing to compare" in found.headline
+    assert found.markdown()
+    assert (len(found.only_a), len(found.only_b)) == (1, 1)
+
+
+def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ReportError, match=r"expected a folder with cells\.jsonl"):
+        compare(run_of(tmp_path / "a", []), tmp_path)
