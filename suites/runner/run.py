@@ -13,7 +13,7 @@ from typing import Any
 
 from sparsebench.suites.cell import FAILURES, blank, cell_key
 from sparsebench.suites.measure import machine
-from sparsebench.suites.plan import Planned, plan, suites, workload_of
+from sparsebench.suites.plan import PlanError, Planned, plan, suites, workload_of
 from sparsebench.suites.runner.journal import RunFolder, RunFolderError
 from sparsebench.suites.runner.worker import how_it_died, run_worker
 
@@ -76,8 +76,12 @@ def run(order: Order, progress: Progress) -> Counter[str]:
         PlanError: if there is nothing to run.
         RunFolderError: if the folder holds a run with other settings.
     """
+    planned = {
+        suite: plan(workload_of(suite), order.profile, order.representations, order.only) for suite in order.suites
+    }
+    if not any(planned.values()):
+        raise PlanError(f"expected --only to name cells, got {order.only!r}, which none of them holds")
     _mark(order)
-    planned = {suite: plan(workload_of(suite), order.profile, order.representations) for suite in order.suites}
     keys = {cell.key(order.device): cell for cells in planned.values() for cell in cells}
 
     def tick() -> None:

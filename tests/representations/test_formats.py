@@ -239,6 +239,8 @@ def test_the_mask_holds_whatever_an_optimiser_writes() -> None:
     x = torch.randn(20, 3)
     torch.testing.assert_close(built.matmul(x), masked @ x)
     torch.testing.assert_close(built.rmatmul(x[:12]), masked.t() @ x[:12])
+    sampled = built.sampled_matmul(x[:12], x.t())
+    assert torch.equal(sampled != 0, tensor != 0)
 
 
 @pytest.mark.parametrize("name", BUILTIN)

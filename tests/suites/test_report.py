@@ -15,9 +15,10 @@ import matplotlib.image
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from sparsebench.representations.pattern import Pattern
-from sparsebench.suites.cell import COLUMNS, Case, Cell, blank
+from sparsebench.suites.cell import COLUMNS, STATUSES, Case, Cell, blank
 from sparsebench.suites.report import ReportError, overview_figure, read_run, write_report
 from sparsebench.suites.report.breakeven import break_evens, crossing
 from sparsebench.suites.report.colours import OWN, looks
@@ -28,9 +29,9 @@ from sparsebench.suites.report.journal import frame_of, parse
 from sparsebench.suites.report.pictures import tiles
 from sparsebench.suites.report.table import Table, markdown, words
 from sparsebench.suites.report.text import percent, ratio, seconds, significant, size
-from sparsebench.suites.report.trust import half_width, mark, weakest
+from sparsebench.suites.report.trust import DEMANDS, half_width, mark, weakest
 from sparsebench.suites.runner.journal import RunFolder
-from sparsebench.suites.workloads.data import digits
+from sparsebench.suites.workloads.data import Digits
 from sparsebench.suites.workloads.sparse_coding.conserved_flow import Settings, learn
 from sparsebench.suites.workloads.sparse_coding.loops import epoch_numpy
 from sparsebench.suites.workloads.sparse_coding.record import artifact
@@ -151,9 +152,10 @@ def write_run(folder: Path, cells: list[Cell], machine: dict[str, object] | None
 
 
 def train_a_little(run: Path) -> str:
-    """Train the real network on a few digits and keep what the suite keeps; return the name it is kept under."""
-    images = digits(None)
-    learned = learn(images, Settings(flow=0.2, units=9, epochs=2, images=120), seed=0, loop=epoch_numpy)
+    """Train the real network on made-up images, keep what the suite keeps, and return the name it is kept under."""
+    pixels = torch.rand(60, 784, generator=torch.Generator().manual_seed(0))
+    images = Digits(images=pixels, labels=torch.zeros(60, dtype=torch.int64), source="made up")
+    learned = learn(images, Settings(flow=0.2, units=9, epochs=2, images=60), seed=0, loop=epoch_numpy)
     RunFolder(path=run).keep(learned.name, artifact(learned, images))
     return learned.name
 
@@ -357,7 +359,7 @@ def test_a_folder_that_is_no_run_is_refused_in_one_line(tmp_path: Path, kind: st
 
 
 def test_a_whole_run_gives_one_file_that_loads_nothing(tmp_path: Path) -> None:
-    cells = make_cells(shapes=((512, 512, 128),)) + make_coding_cells()
+    cells = make_cells(patterns=PATTERNS[::2] + PATTERNS[-1:], shapes=((512, 512, 128),)) + make_coding_cells()
     run = write_run(tmp_path / "run", cells)
     name = train_a_little(run)
     text, seen = page_of(run)
@@ -431,7 +433,7 @@ def test_arrays_that_are_not_as_expected_are_left_out(tmp_path: Path) -> None:
              reconstructions=np.array("text"), settings=np.array("{no json"), l1=np.array(61.5))  # fmt: skip
     text, _ = page_of(run)
     assert "Sparse coding of digits" in text
-    assert "61.50" in text
+    assert ">61.5</td>" in text
     assert 'class="tiles"' not in text
 
 
@@ -591,3 +593,15 @@ def test_markdown_cannot_be_broken_by_what_stands_in_it() -> None:
     assert lines[-1].startswith("… and 1")
     with pytest.raises(ValueError, match="expected rows of 2"):
         Table(title="t", head=("x", "y"), rows=((words("1"),),))
+
+
+def test_every_column_and_mark_is_told() -> None:
+    told = (Path(__file__).resolve().parents[2] / "results" / "README.md").read_text(encoding="utf-8")
+    table = "\n".join(line for line in told.splitlines() if line.startswith("| `"))
+    assert [name for name in (*COLUMNS, *STATUSES) if f"`{name}`" not in table] == []
+    for name, demand in DEMANDS.items():
+        line = next(line for line in told.splitlines() if line.startswith(f"| {name} |"))
+        assert [float(found) for found in re.findall(r"[\d.]+", line)] == [
+            100 * demand.width, demand.rounds, demand.spread,
+        ]  # fmt: skip
+    assert all(f"| {name} |" in told for name in ("same", "unclear"))

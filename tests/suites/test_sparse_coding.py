@@ -81,19 +81,22 @@ def test_the_compiled_loop_is_the_plain_one(offline: Digits) -> None:
         np.testing.assert_allclose(compiled, plain, rtol=1e-9, atol=1e-14)
 
 
-def test_a_batch_of_one_is_the_rule_of_one_image() -> None:
+@pytest.mark.parametrize("epsilon", [1e-6, 3.0])  # reconstructions lie on both sides of 3
+def test_a_batch_of_one_is_the_rule_of_one_image(epsilon: float) -> None:
     rng = np.random.default_rng(1)
     dictionary, thresholds, v = rng.uniform(0.1, 1, (6, 20)), rng.normal(size=6), rng.uniform(0, 1, (1, 20))
     w, t, images = torch.tensor(dictionary), torch.tensor(thresholds), torch.tensor(v)
     code = operations.encode(images, w, t, kept=6)
     excess = operations.excess_flow(code, images, 0.2)
     new_w, new_t, product = operations.learning_step(
-        lambda x: code @ x, lambda x: code.t() @ x, images, excess, w, t, rate=0.02, gamma=0.5, epsilon=1e-6
+        lambda x: code @ x, lambda x: code.t() @ x, images, excess, w, t, rate=0.02, gamma=0.5, epsilon=epsilon
     )
     assert product.shape == (6, 21)
     np.testing.assert_array_equal(w.numpy(), dictionary)  # what was given is as it was
     np.testing.assert_array_equal(t.numpy(), thresholds)
-    epoch_numpy(dictionary, thresholds, v, 0.02, 0.5, 0.2, 1e-6)
+    assert (code @ w < 3).any()
+    assert (code @ w > 3).any()
+    epoch_numpy(dictionary, thresholds, v, 0.02, 0.5, 0.2, epsilon)
     np.testing.assert_allclose(new_w.numpy(), dictionary, rtol=1e-12)
     np.testing.assert_allclose(new_t.numpy(), thresholds, rtol=1e-12)
 
