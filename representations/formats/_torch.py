@@ -76,7 +76,8 @@ def library(device: torch.device) -> str:
     """Return the library that torch's sparse products call on a device, for the name of a kernel."""
     if device.type == "cuda":
         return "cuSPARSE"
-    return "MKL" if torch.backends.mkl.is_available() else "torch without MKL"
+    has_mkl: bool = torch.backends.mkl.is_available()  # type: ignore[no-untyped-call]
+    return "MKL" if has_mkl else "torch without MKL"
 
 
 def refusal(
@@ -95,7 +96,7 @@ def refusal(
 def _refusal(
     cls: type[Representation], operation: str, dtype: torch.dtype, device: str, pattern: Pattern | None
 ) -> str | None:
-    if torch.device(device).type == "cuda" and not torch.cuda.is_available():  # type: ignore[no-untyped-call]
+    if torch.device(device).type == "cuda" and not torch.cuda.is_available():
         return "torch finds no CUDA device here"
     try:
         built = cls.build(torch.eye(32, dtype=dtype, device=device), pattern)

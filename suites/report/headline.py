@@ -49,9 +49,10 @@ def _sentence(keys: tuple[str, str, str], group: Sequence[BreakEven]) -> str:
         if first.point.verdict == "never":
             losses.append(f"{pattern} ({percent(max(one.point.sparsity or 0.0 for one in ranked))})")
             continue
+        doubt = "" if first.trust == "firm" else f" ({first.trust})"
         lead = "already at" if first.point.verdict == "always" else "from"
         trail = ", the lowest measured" if first.point.verdict == "always" else " on"
-        wins.append(f"{pattern} – {first.representation} {lead} {percent(first.point.sparsity or 0.0)}{trail}")
+        wins.append(f"{pattern} – {first.representation} {lead} {percent(first.point.sparsity or 0.0)}{trail}{doubt}")
     shapes = len({one.shape for one in group})
     over = "" if shapes == 1 else f", best of {count(shapes, 'shape')}"
     parts = [f"{operation} ({dtype}, {device}{over})."]
@@ -65,8 +66,8 @@ def _sentence(keys: tuple[str, str, str], group: Sequence[BreakEven]) -> str:
 def matrices(found: Sequence[BreakEven]) -> tuple[Table, ...]:
     """Return a table pattern × representation for each operation, type and device, coloured by the break-even.
 
-    Where several shapes were measured the middle one is shown (never counts as later than any sparsity), and beneath
-    it the range.
+    Where several shapes were measured the middle one is shown (of two the later; never counts as later than any
+    sparsity), and beneath it the range.
     """
     return tuple(_matrix(keys, group) for keys, group in by_operation(found).items())
 
@@ -80,7 +81,7 @@ def _matrix(keys: tuple[str, str, str], group: Sequence[BreakEven]) -> Table:
     shapes = len({one.shape for one in group})
     note = "The sparsity from which on it is faster than dense."
     if shapes > 1:
-        note += f" {count(shapes, 'shape')}: the middle one, and in brackets the range."
+        note += f" {count(shapes, 'shape')}: the middle one (of two the later), and in brackets the range."
     if any(one.builds for one in group):
         note += " Here storing is part of the operation, and dense has nothing to store: 1× is the best there can be."
     return Table(title=" · ".join(keys), head=("pattern", *names), rows=tuple(rows), note=note)
@@ -90,7 +91,7 @@ def _entry(some: Sequence[BreakEven]) -> Value:
     ranked = sorted((one for one in some if one.point.verdict != "unmeasured"), key=lambda one: one.point.order)
     if not ranked:
         return Value(text=NONE, style="number heat-none", hint="not measured")
-    middle = ranked[(len(ranked) - 1) // 2].point
+    middle = ranked[len(ranked) // 2].point
     first, last = ranked[0].point, ranked[-1].point
     text = middle.short
     if last.order - first.order >= APART and first.short != last.short:

@@ -56,14 +56,14 @@ GROUP_LEVELS = {4: (0.5, 0.75), 16: (0.5, 0.75, 0.875, 0.9375)}
 def cases(profile: str) -> list[Case]:
     """Return the cases of a profile, those of one matrix next to each other.
 
-    quick: all patterns on one layer, elements and blocks on two more, training on blocks. full: all patterns on all
+    quick: all patterns on one layer, blocks on a second and elements on a third, training on blocks. full: all patterns on all
     layers, blocks of five sizes, training on all patterns of one layer.
     """
     if profile == "quick":
         return [
             *_grid(ATTENTION, (ELEMENT, POWER_LAW, BLOCK, PLANE, CHANNEL, GROUPS), QUICK_LEVELS),
-            *_grid(MLP, (ELEMENT, BLOCK), QUICK_ENDS),
-            *_grid(CONV4, (ELEMENT, BLOCK), QUICK_ENDS),
+            *_grid(MLP, (BLOCK,), QUICK_ENDS),
+            *_grid(CONV4, (ELEMENT,), QUICK_ENDS),
             *_grid(ATTENTION, (BLOCK,), QUICK_ENDS, "matmul_backward"),
         ]
     blocks = tuple(Pattern(kind="block", block=(size, size)) for size in (8, 16, 32, 64, 128))

@@ -152,6 +152,12 @@ def test_nan_and_infinity_are_those_of_dense_arithmetic(kernels: ModuleType) -> 
     assert torch.equal(sampled.isinf(), (g @ x.t())[:4, :4].isinf())
 
 
+def test_the_compiler_may_not_assume_that_nan_and_infinity_never_occur() -> None:
+    """Today's compiler would give the right result even so; another one may use what it is allowed to."""
+    for kernel in (cpu._dsd, cpu._dsd_transposed, cpu._sdd, cpu._accumulate, cpu._accumulate_sampled):
+        assert set(kernel.targetoptions["fastmath"]) == {"reassoc", "contract"}
+
+
 @pytest.mark.parametrize("kernels", [reference, cpu])
 def test_padding_is_written_as_zero_and_never_read(kernels: ModuleType) -> None:
     _, _, index, values = draw((5, 6), (4, 4), 1.0, 0, torch.float32)
@@ -259,10 +265,10 @@ def test_bad_operands_of_the_other_products_are_refused() -> None:
 
 
 def test_positions_past_two_to_the_31() -> None:
-    """A matrix of 2^33 elements: a place counted in 32 bits would come out somewhere else."""
+    """A matrix of 2^33 elements and 2^32 blocks: one numbered in 32 bits would come out somewhere else."""
     shape = (2**20, 2**13)
     rows, columns = torch.tensor([3, 2**20 - 1, 2**20 - 1]), torch.tensor([2**13 - 1, 0, 2**13 - 1])
-    index, values = blocks_from_elements(rows, columns, torch.tensor([1.0, 2.0, 3.0]), shape, (2, 2))
+    index, values = blocks_from_elements(rows, columns, torch.tensor([1.0, 2.0, 3.0]), shape, (1, 2))
     x = torch.arange(1.0, 2**13 + 1)[:, None]
     product = cpu.dsd(index, values, x)
     assert product[3].item() == 2**13

@@ -1,0 +1,238 @@
+"""What the report reckons: break-even, trust, the headline; and what its figures and words look like."""
+
+from __future__ import annotations
+
+import math
+import re
+
+import numpy as np
+import pytest
+
+from sparsebench.representations.pattern import Pattern
+from sparsebench.suites.cell import Case, blank
+from sparsebench.suites.report.breakeven import break_evens, crossing
+from sparsebench.suites.report.colours import OWN, looks
+from sparsebench.suites.report.facts import bytes_section
+from sparsebench.suites.report.figures import SPEEDUP, curves, positions, thinned
+from sparsebench.suites.report.headline import heat, matrices, sentences
+from sparsebench.suites.report.journal import frame_of
+from sparsebench.suites.report.pictures import tiles
+from sparsebench.suites.report.table import Table, markdown, words
+from sparsebench.suites.report.text import percent, ratio, seconds, significant, size
+from sparsebench.suites.report.trust import half_width, mark, weakest
+
+
+def rows_of(levels: dict[float, float | None], name: str = "torch-csr", **changes: object) -> list[dict[str, object]]:
+    """Return rows of one group: ok where there is a speed-up, with an interval of ±10 %, else a failure."""
+    rows = []
+    for level, speedup in levels.items():
+        case = Case(suite="matmul", workload="layer", operation="matmul", shape=(8, 8, 8),
+                    pattern=Pattern(kind="element"), sparsity=level)  # fmt: skip
+        row = blank(case, name, "cpu", status="oom", reason="no memory").row()
+        if speedup is not None:
+            row |= {"status": "ok", "reason": None, "speedup": speedup, "speedup_low": speedup / 1.1,
+                    "speedup_high": speedup * 1.1, "rounds": 20, "time_spread": 0.02}  # fmt: skip
+        rows.append(row | changes)
+    return rows
+
+
+def test_break_even_is_interpolated_in_the_logarithm() -> None:
+    found = crossing([(0.5, 0.25), (0.9, 4.0)])
+    assert found.verdict == "crosses"
+    assert found.sparsity == pytest.approx(0.7)  # 1 lies half way between 1/4 and 4 on a log scale
+    assert found.between == (0.5, 0.9)
+    assert crossing([(0.8, 0.5), (0.9, 1.2)]).sparsity == pytest.approx(0.8 + 0.1 * math.log(2) / math.log(2.4))
+    assert crossing([(0.9, 4.0), (0.5, 0.25)]) == found  # order does not matter
+
+
+def test_break_even_at_the_ends() -> None:
+    always, never = crossing([(0.5, 1.0), (0.9, 2.0)]), crossing([(0.5, 0.1), (0.9, 0.999)])
+    assert (always.verdict, always.sparsity, always.text.split()) == ("always", 0.5, ["≤", "50", "%"])
+    assert (never.verdict, never.sparsity, never.text.split()) == ("never", 0.9, ["not", "up", "to", "90", "%"])
+    assert crossing([(0.5, 0.5), (0.9, 1.0)]).sparsity == pytest.approx(0.9)
+    assert crossing([(0.0, 2.0)]).sparsity == 0.0
+    assert sorted([never, always, crossing([])], key=lambda one: one.order) == [always, never, crossing([])]
+
+
+def test_break_even_of_a_curve_that_turns_back_counts_only_the_last_unbroken_row() -> None:
+    found = crossing([(0.5, 2.0), (0.7, 0.5), (0.8, 2.0), (0.9, 3.0)])
+    assert found.sparsity == pytest.approx(0.75)
+    assert crossing([(0.5, 2.0), (0.7, 3.0), (0.9, 0.9)]).verdict == "never"
+
+
+@pytest.mark.parametrize("nothing", [None, math.nan, math.inf, 0.0, -1.0])
+def test_what_was_not_measured_is_no_number(nothing: float | None) -> None:
+    assert crossing([(0.5, 0.25), (0.6, nothing), (0.9, 4.0)]).sparsity == pytest.approx(0.7)
+    assert crossing([(0.5, 0.25), (0.9, 4.0), (0.99, nothing)]).sparsity == pytest.approx(0.7)
+    assert crossing([(0.5, nothing)]).verdict == "unmeasured"
+
+
+def test_break_evens_carry_intervals_missing_levels_and_trust() -> None:
+    other = rows_of({0.5: 0.1, 0.8: 0.2, 0.9: 0.3, 0.99: 0.4}, name="scipy-csr")
+    [csr, scipy] = break_evens(frame_of(rows_of({0.5: 0.25, 0.8: None, 0.9: 4.0}) + other))
+    assert (csr.levels, csr.missing, scipy.levels, scipy.missing) == (2, 2, 4, 0)
+    assert csr.point.sparsity == pytest.approx(0.7)
+    # at ±10 % the line from log(1/4) to log(4) moves by log(1.1), a 29th of its length, over 0.4 of sparsity
+    shift = 0.4 * math.log(1.1) / math.log(16)
+    assert csr.optimistic.sparsity == pytest.approx(0.7 - shift)
+    assert csr.pessimistic.sparsity == pytest.approx(0.7 + shift)
+    assert (csr.best, csr.best_at, csr.trust) == (4.0, 0.9, "fair")
+    assert (scipy.point.verdict, scipy.point.sparsity, scipy.best) == ("never", 0.99, 0.4)
+
+
+def test_break_even_may_be_never_at_the_pessimistic_end_only() -> None:
+    [found] = break_evens(frame_of(rows_of({0.5: 0.5, 0.9: 1.05})))
+    assert (found.point.verdict, found.optimistic.verdict, found.pessimistic.verdict) == ("crosses", "crosses", "never")
+
+
+def test_break_even_leaves_dense_and_cells_without_a_level_out() -> None:
+    assert break_evens(frame_of(rows_of({0.5: 1.2}, name="dense"))) == []
+    assert break_evens(frame_of(rows_of({0.5: 1.2}, sparsity=None))) == []
+
+
+def test_seeds_at_one_level_give_their_median_and_the_widest_interval() -> None:
+    rows = [row for seed, speedup in enumerate((0.8, 1.2, 2.0)) for row in rows_of({0.9: speedup}, seed=seed)]
+    [found] = break_evens(frame_of(rows))
+    assert (found.best, found.levels) == (1.2, 1)
+    assert (found.optimistic.verdict, found.pessimistic.verdict) == ("always", "never")
+
+
+def test_trust_marks() -> None:
+    assert mark(2.0, 1.95, 2.05, 10, 0.10) == "firm"
+    assert mark(2.0, 1.95, 2.05, 9, 0.10) == "fair"  # too few rounds
+    assert mark(2.0, 1.95, 2.05, 30, 0.20) == "fair"  # too much spread
+    assert mark(2.0, 1.85, 2.0, 30, 0.05) == "fair"  # wide below
+    assert mark(2.0, 2.0, 2.3, 30, 0.05) == "loose"  # wide above
+    assert mark(2.0, None, 2.05, 30, 0.05) == "loose"
+    assert mark(2.0, math.nan, 2.05, 30, 0.05) == "loose"
+    assert mark(math.nan, 1.0, 2.0, 30, 0.0) == mark(None, None, None, None, None) == ""
+    assert half_width(1.0, 0.8, 1.1) == pytest.approx(0.25)
+    assert half_width(1.0, -0.1, 1.1) == math.inf
+    assert weakest(["firm", "", "loose", "fair"]) == "loose"
+    assert weakest([""]) == ""
+
+
+def test_the_headline_names_the_first_to_beat_dense_and_what_nothing_beats() -> None:
+    blocked = {"pattern": "block 32×32"}
+    frame = frame_of(
+        rows_of({0.5: 0.1, 0.9: 0.9})
+        + rows_of({0.5: 0.25, 0.9: 4.0}, name="torch-bsr", **blocked)
+        + rows_of({0.5: 0.5, 0.9: 2.0}, name="block-sparse", **blocked)
+        + rows_of({0.5: 0.9, 0.9: 8.0}, name="planes", **blocked)
+    )
+    [sentence] = sentences(break_evens(frame))
+    assert re.search(r"block 32×32 – planes from 52.% on \(fair\)", sentence)
+    assert re.search(r"Nothing beats dense.*element \(90.%\)", sentence)
+    [matrix] = matrices(break_evens(frame))
+    assert matrix.head == ("pattern", "planes", "torch-csr", "torch-bsr", "block-sparse")
+    values = {row[0].text: [value.text.replace("\N{NO-BREAK SPACE}", " ") for value in row[1:]] for row in matrix.rows}
+    assert values == {"element": ["–", "never", "–", "–"], "block 32×32": ["52 %", "–", "70 %", "70 %"]}
+    assert "heat-1" in matrix.rows[1][3].style
+
+
+def test_the_matrix_shows_the_middle_of_several_shapes() -> None:
+    rows = [
+        row
+        for shape, levels in {(8, 8, 8): {0.5: 2.0}, (16, 8, 8): {0.5: 0.25, 0.9: 4.0}, (32, 8, 8): {0.9: 0.5}}.items()
+        for row in rows_of(levels, shape=list(shape))
+    ]
+    [matrix] = matrices(break_evens(frame_of(rows)))
+    assert matrix.rows[0][1].text.replace("\N{NO-BREAK SPACE}", " ") == "70 % (≤ 50 % … never)"
+
+
+def test_heat_has_a_step_for_every_sparsity() -> None:
+    assert [heat("crosses", level) for level in (0.0, 0.6, 0.61, 0.9, 0.97, 0.98, 1.0)] == [
+        "heat-0", "heat-0", "heat-1", "heat-3", "heat-4", "heat-5", "heat-5",
+    ]  # fmt: skip
+    assert heat("never", 0.5) == "heat-never"
+
+
+def test_colours_are_constant_and_differ() -> None:
+    assert looks(["acme", "dense"])["dense"] == looks(["dense", "planes"])["dense"] == OWN["dense"]
+    every = looks([*OWN, "acme", "zeta"])
+    assert list(every)[-2:] == ["acme", "zeta"]
+    assert len({look.colour for look in every.values()}) == len({look.marker for look in OWN.values()}) + 2
+    assert every["acme"].dash == "--"
+
+
+def test_sparsities_stand_evenly_in_density() -> None:
+    assert positions([0.5, 0.75, 0.875, 1.0]) == pytest.approx({0.5: 1.0, 0.75: 2.0, 0.875: 3.0, 1.0: 4.0})
+    assert positions([1.0]) == {1.0: 1.0}
+    assert positions([0.0, 0.0]) == {0.0: 0.0}
+
+
+def test_labels_without_room_are_left_out() -> None:
+    assert thinned([(0.5, 0.0), (0.6, 0.3), (0.7, 0.8), (0.9, 1.0), (0.99, 2.0)], gap=0.5) == {0.5, 0.7, 0.99}
+    assert thinned([(0.5, 1.0)], gap=1.0) == {0.5}
+
+
+@pytest.mark.parametrize("levels", [{0.5: 0.5, 0.8: None, 0.9: 2.0}, {0.5: 0.5, 0.9: 2.0}], ids=["failed", "no row"])
+def test_a_line_is_broken_at_a_missing_level(levels: dict[float, float | None]) -> None:
+    frame = frame_of(rows_of(levels) + rows_of({0.5: 1.0, 0.8: 1.0, 0.9: 1.0}, name="dense"))
+    figure = curves(frame, SPEEDUP, looks(frame["representation"]))
+    lines = {line.get_color(): list(line.get_ydata()) for line in figure.axes[0].lines}
+    broken = lines[OWN["torch-csr"].colour]
+    assert broken[0] == 0.5
+    assert math.isnan(broken[1])
+    assert broken[2] == 2.0
+    assert lines[OWN["dense"].colour] == [1.0, 1.0, 1.0]
+    assert figure.axes[0].get_yscale() == "log"
+
+
+def test_bytes_equal_to_dense_are_not_smaller() -> None:
+    same = [
+        row | {"stored_bytes": 100, "dense_bytes": 100} for row in rows_of({0.5: 1.0, 0.9: 1.0}, name="dense-masked")
+    ]
+    less = [
+        row | {"stored_bytes": 1000 * (1 - row["sparsity"]), "dense_bytes": 250}
+        for row in rows_of({0.5: 1.0, 0.9: 1.0})
+    ]
+    frame = frame_of(same + less)
+    [table] = bytes_section(frame, looks(frame["representation"])).tables
+    values = dict(zip(table.head, (value.text for value in table.rows[0]), strict=True))
+    assert values["dense-masked"] == "never"
+    # stored ÷ dense falls from 2 to 0.4: log 2 of log 5, over 0.4 of sparsity
+    assert values["torch-csr"].startswith(f"{100 * (0.5 + 0.4 * math.log(2) / math.log(5)):.0f}")
+
+
+def test_tiles_lay_images_out_row_by_row() -> None:
+    images = np.stack([np.full(4, value) for value in (0.0, 1.0, 2.0)])
+    sheet = tiles(images, 2, own_scale=False)
+    assert sheet.shape == (5, 5)
+    assert (sheet[0, 0], sheet[0, 3], sheet[3, 0]) == (0.0, 0.5, 1.0)
+    assert np.isnan(sheet[2, :]).all()
+    assert np.isnan(sheet[3:, 3:]).all()
+    with pytest.raises(ValueError, match="square"):
+        tiles(np.zeros((1, 5)), 1, own_scale=True)
+
+
+def test_numbers_are_written_as_people_read_them() -> None:
+    def plain(text: str) -> str:
+        return text.replace("\N{NO-BREAK SPACE}", " ")
+
+    assert [plain(percent(share)) for share in (0.0, 0.5, 0.875, 0.87341, 0.95184, 0.996341, 0.9375, 1.0)] == [
+        "0 %", "50 %", "87.5 %", "87 %", "95.2 %", "99.63 %", "93.75 %", "100 %",
+    ]  # fmt: skip
+    assert [plain(seconds(value)) for value in (2.5, 0.0123, 4.56e-5, 7e-9, None)] == [
+        "2.50 s", "12.3 ms", "45.6 µs", "7.00 ns", "–",
+    ]  # fmt: skip
+    assert [plain(size(value)) for value in (512, 1536, 3 << 20, 5 << 30)] == [
+        "512 B",
+        "1.50 KiB",
+        "3.00 MiB",
+        "5.00 GiB",
+    ]
+    assert [significant(value) for value in (0, 1.2345, 123456.0, 3.2e-7, math.nan)] == [
+        "0", "1.23", "123\N{NO-BREAK SPACE}456", "3.20e-07", "–",
+    ]  # fmt: skip
+    assert ratio(0.98765) == "0.988×"
+
+
+def test_markdown_cannot_be_broken_by_what_stands_in_it() -> None:
+    table = Table(title="a|b", head=("x",), rows=((words("1 | 2\n<b>*3*"),),) * 3, brief=2)
+    lines = markdown(table).splitlines()
+    assert lines[0] == "**a\\|b**"
+    assert lines[4] == "| 1 \\| 2 \\<b>\\*3\\* |"
+    assert lines[-1].startswith("… and 1")
+    with pytest.raises(ValueError, match="expected rows of 2"):
+        Table(title="t", head=("x", "y"), rows=((words("1"),),))
