@@ -1,4 +1,4 @@
-"""The report: what is read, what is reckoned, and what the page shows."""
+"""The report: what is read, and what the page shows."""
 
 from __future__ import annotations
 
@@ -190,12 +190,6 @@ def page_of(run: Path) -> tuple[str, Page]:
     return text, seen
 
 
-# Break-even
-
-
-# Trust
-
-
 # Reading
 
 
@@ -367,9 +361,6 @@ assert matplotlib.pyplot.get_fignums() == [], "figures left behind"
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-
-
-# Words
 
 
 def test_every_column_and_mark_is_told() -> None:
