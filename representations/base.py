@@ -200,8 +200,9 @@ class Representation(ABC):
 
     @classmethod
     def trains(cls) -> bool:
-        """Tell whether it has what training needs: values, with_values and the sampled product."""
-        return all(cls.native(part) for part in ("values", "with_values", "sampled_matmul"))
+        """Tell whether it has what training needs: values, with_values, and all three products, none through dense."""
+        own = all(cls.native(part) for part in ("values", "with_values", "sampled_matmul"))
+        return own and cls.provenance("rmatmul") == "native"
 
     def __repr__(self) -> str:
         return f"<{self.name} {self.shape} {self.dtype} on {self.device}, {self.storage().stored_bytes} bytes>"

@@ -7,6 +7,7 @@ pytest session as it was, option names included. A bench file elsewhere asks for
 from __future__ import annotations
 
 import dataclasses
+import gc
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,8 +17,8 @@ import pytest
 
 from sparsebench.suites.cell import Case, Cell, blank
 from sparsebench.suites.measure import machine
-from sparsebench.suites.measure.one_cell import ReferenceChoice, measure
-from sparsebench.suites.measure.timing import EFFORTS, Clock, Effort, clock_for
+from sparsebench.suites.measure.one_cell import Gauge, ReferenceChoice, measure
+from sparsebench.suites.measure.timing import EFFORTS, Effort, clock_for
 from sparsebench.suites.plan import PlanError, Planned, check_profile, choose_representations, plan
 from sparsebench.suites.runner.journal import RunFolder, finite
 from sparsebench.suites.workloads.data import DataError, check_folder, data_folder
@@ -29,6 +30,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "--profile": {"default": "quick", "help": "quick or full"},
     "--data": {"default": None, "help": "a folder that holds the four MNIST files; also SPARSEBENCH_DATA"},
     "--threads": {"default": None, "type": int, "help": "threads for torch, numba and BLAS alike"},
+    "--visit": {"default": 1, "type": int, "help": "come back to cells that were visited less often than this"},
     "--only": {"default": None, "help": "measure only cells whose id holds this text, as '|block-32x32|'"},
     "--out": {"default": None, "help": "a run folder: rows are appended to its cells.jsonl, finished cells skipped"},
 }
@@ -45,6 +47,7 @@ class Settings:
         data: folder with MNIST's files, or None for the digits that need no download.
         threads: for torch, numba and BLAS.
         only: text that a cell's id has to hold, or None.
+        visit: how often a cell is to have been visited after this session.
         out: the run folder, or None if rows go only into pytest-benchmark's JSON.
     """
 
@@ -54,6 +57,7 @@ class Settings:
     data: Path | None
     threads: int
     only: str | None
+    visit: int
     out: RunFolder | None
 
     @property
@@ -69,9 +73,15 @@ class Bench:
         self.settings = settings
         self.planned: dict[str, Planned] = {}
         machine.set_threads(settings.threads)
-        self._clock: Clock = clock_for(settings.device)
-        self._choice = ReferenceChoice(self._clock)
+        clock = clock_for(settings.device)
+        keep = settings.out.keep if settings.out is not None else None
+        self._gauge = Gauge(clock=clock, effort=settings.effort, choice=ReferenceChoice(clock), keep=keep)
+        self._earlier = settings.out.earlier() if settings.out is not None else {}
         self._problem: Problem | None = None
+        # What the imports left is there to stay: out of the collector's sight, a collection before each cell takes
+        # microseconds instead of a sixth of a second.
+        gc.collect()
+        gc.freeze()
 
     def problem(self, workload: Workload, case: Case) -> Problem:
         """Return the case made concrete; the last one is kept, as its cells come one after the other."""
@@ -86,13 +96,13 @@ class Bench:
         draft = blank(planned.case, planned.representation, settings.device, status="crashed", reason="in progress")
         if out is not None:
             out.begin(draft, time.time())
-        keep = None if out is None else out.keep
         problem = self.problem(workload, planned.case)
-        cell = measure(problem, planned.representation, benchmark, self._clock, settings.effort, self._choice, keep)
+        earlier = self._earlier.get(draft.key)
+        cell, samples = measure(problem, planned.representation, benchmark, self._gauge, earlier)
         cell = dataclasses.replace(cell, profile=settings.profile)
         benchmark.extra_info.update(finite(cell.row()))
         if out is not None:
-            out.append(cell)
+            out.append(cell, samples)
             out.end()
         return cell
 
@@ -131,6 +141,7 @@ def _settings(config: pytest.Config) -> Settings:
             data=check_folder(data_folder(option["--data"])),
             threads=option["--threads"] or machine.default_threads(),
             only=option["--only"],
+            visit=option["--visit"],
             out=RunFolder(path=Path(option["--out"]).resolve()) if option["--out"] else None,
         )
     except (PlanError, DataError) as error:
@@ -138,12 +149,12 @@ def _settings(config: pytest.Config) -> Settings:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Make a test of every cell that the module's WORKLOAD plans and that the run folder does not hold yet."""
+    """Make a test of every cell that the module's WORKLOAD plans and that the run folder's visits lack."""
     if "cell_runner" not in metafunc.fixturenames:
         return
     bench = bench_of(metafunc.config)
     settings = bench.settings
-    done = settings.out.finished() if settings.out is not None else set()
+    done = settings.out.finished(settings.visit) if settings.out is not None else set()
     todo = [
         planned
         for planned in plan(metafunc.module.WORKLOAD, settings.profile, settings.representations, settings.only)

@@ -7,6 +7,7 @@ import gc
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -23,7 +24,7 @@ from sparsebench.representations.registry import (
 from sparsebench.suites.cell import DTYPES, Cell, blank
 from sparsebench.suites.measure.fidelity import TOLERANCES, worst_error
 from sparsebench.suites.measure.memory import weigh
-from sparsebench.suites.measure.timing import Clock, Effort, fastest, time_paired
+from sparsebench.suites.measure.timing import Clock, Effort, Samples, Timing, fastest, summarise, time_paired
 from sparsebench.suites.workloads.problem import Action, Problem
 
 
@@ -33,70 +34,96 @@ class ReferenceChoice:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._problem: Problem | None = None
-        self._chosen: tuple[str, Action] | None = None
+        self._name = ""
 
-    def of(self, problem: Problem) -> tuple[str, Action]:
-        """Return the name and the action of the fastest dense form."""
-        if self._chosen is None or self._problem is not problem:
-            references = dict(problem.references())
-            name = fastest(references, self._clock)
-            self._problem, self._chosen = problem, (name, references[name])
-        return self._chosen
+    def of(self, problem: Problem, earlier: str | None) -> tuple[str, Action]:
+        """Return the name and the action of the fastest dense form; the one of an earlier visit stays."""
+        references = dict(problem.references())
+        if earlier in references:
+            return earlier, references[earlier]
+        if self._problem is not problem:
+            self._problem, self._name = problem, fastest(references, self._clock)
+        return self._name, references[self._name]
 
 
 Keeper = Callable[[str, Mapping[str, np.ndarray]], None]
 """Stores arrays under a name, beside the journal."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Earlier:
+    """What earlier visits found out about a cell.
+
+    Attributes:
+        cell: its row so far.
+        visits: the rounds of each visit.
+    """
+
+    cell: Cell
+    visits: tuple[Samples, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gauge:
+    """What cells are measured with.
+
+    Attributes:
+        clock: of the device.
+        effort: how long to time.
+        choice: which dense form is the reference.
+        keep: stores what the report draws, where there is a run folder.
+    """
+
+    clock: Clock
+    effort: Effort
+    choice: ReferenceChoice
+    keep: Keeper | None = None
+
+
 def measure(
-    problem: Problem,
-    name: str,
-    benchmark: Any,
-    clock: Clock,
-    effort: Effort,
-    choice: ReferenceChoice,
-    keep: Keeper | None = None,
-) -> Cell:
-    """Measure one cell; whatever goes wrong becomes a status with a reason, and costs no other cell.
+    problem: Problem, name: str, benchmark: Any, gauge: Gauge, earlier: Earlier | None = None
+) -> tuple[Cell, Samples | None]:
+    """Visit one cell; whatever goes wrong becomes a status with a reason, and costs no other cell.
 
     Args:
         problem: the case on its device.
         name: the representation's.
         benchmark: pytest-benchmark's fixture.
-        clock: of the device.
-        effort: how long to time.
-        choice: the reference of the problem.
-        keep: stores what the report draws, where there is a run folder.
+        gauge: what to measure with.
+        earlier: what earlier visits found; their rounds count along, and what they weighed is not weighed again.
+
+    Returns:
+        the cell with all visits in it, and the rounds of this one.
     """
     start = blank(problem.case, name, problem.device, status="crashed", reason="not finished")
+    samples: Samples | None = None
     try:
         if problem.once():
-            cell = _train_once(start, problem, name, benchmark, keep)
+            cell = _train_once(start, problem, name, benchmark, gauge.keep)
         else:
-            cell = _attempt(start, problem, name, benchmark, clock, effort, choice)
+            cell, samples = _attempt(start, problem, name, benchmark, gauge, earlier)
     except Exception as error:
         status = "oom" if is_out_of_memory(error) else "crashed"
         cell = dataclasses.replace(start, status=status, reason=f"{type(error).__name__}: {first_line(error)}")
-    return dataclasses.replace(
-        cell, threads=torch.get_num_threads(), finished_at=datetime.now(UTC).isoformat(timespec="seconds")
-    )
+    stamp = datetime.now(UTC).isoformat(timespec="seconds")
+    return dataclasses.replace(cell, threads=torch.get_num_threads(), finished_at=stamp), samples
 
 
 def _attempt(
-    start: Cell, problem: Problem, name: str, benchmark: Any, clock: Clock, effort: Effort, choice: ReferenceChoice
-) -> Cell:
+    start: Cell, problem: Problem, name: str, benchmark: Any, gauge: Gauge, earlier: Earlier | None
+) -> tuple[Cell, Samples | None]:
     try:
         cls = load(name)
     except BrokenRepresentationError as broken:
-        return dataclasses.replace(start, reason=first_line(broken))
+        return dataclasses.replace(start, reason=first_line(broken)), None
     if missing := missing_requirements(cls):
         reason = f"needs {', '.join(missing)}; install it beside sparsebench"
-        return dataclasses.replace(start, status="not_installed", reason=reason)
-    if refusal := cls.unsupported(problem.spec()):
-        return dataclasses.replace(start, status="unsupported", reason=refusal)
-
+        return dataclasses.replace(start, status="not_installed", reason=reason), None
+    refusal = cls.unsupported(problem.spec())
     if problem.spec().operation == "train" and not cls.trains():
-        return dataclasses.replace(start, status="unsupported", reason="gives no values or no sampled product")
+        refusal = "does not train: needs values, with_values, rmatmul and sampled_matmul of its own"
+    if refusal:
+        return dataclasses.replace(start, status="unsupported", reason=refusal), None
 
     built = cls.build(problem.tensor, problem.case.pattern)
     action = problem.action(cls, built)
@@ -105,32 +132,49 @@ def _attempt(
     try:
         error = worst_error(outputs, problem.oracle())
     except ValueError as mismatch:
-        return dataclasses.replace(start, status="wrong", reason=first_line(mismatch))
+        return dataclasses.replace(start, status="wrong", reason=first_line(mismatch)), None
     facts = _facts(start, problem, cls, built, error, tolerance)
     if not error <= tolerance:
         reason = f"expected a relative error of at most {tolerance:g} against float64, got {error:.3g}"
-        return dataclasses.replace(facts, status="wrong", reason=reason)
+        return dataclasses.replace(facts, status="wrong", reason=reason), None
 
+    reference_name, reference = gauge.choice.of(problem, earlier.cell.reference if earlier else None)
     quality = problem.quality(outputs)
-    reference_name, reference = choice.of(problem)
-    with no_garbage_collection():
-        timing = time_paired(benchmark, action, reference, clock, effort)
-        build_s = _time_build(problem, cls, effort)
-    weight = weigh(problem, cls, action)
     facts = dataclasses.replace(
         facts,
         status="ok",
         reason=None,
         reference=reference_name,
-        build_time_s=build_s,
-        workspace_bytes=weight.workspace_bytes,
-        build_peak_bytes=weight.build_peak_bytes,
         quality=quality.value if quality else None,
         quality_metric=quality.metric if quality else None,
     )
-    if timing is None:
-        return facts
+    with no_garbage_collection():
+        samples = time_paired(benchmark, action, reference, gauge.clock, gauge.effort)
+        facts = _builds(facts, problem, cls, action, gauge, earlier)
+    if samples is None:
+        return facts, None
+    visits = (*(earlier.visits if earlier else ()), samples)
+    return _timed(facts, problem, summarise(visits), len(visits)), samples
+
+
+def _builds(
+    facts: Cell, problem: Problem, cls: type[Representation], action: Action, gauge: Gauge, earlier: Earlier | None
+) -> Cell:
+    """Return the cell with the build timed and everything weighed; once is enough, as bytes do not drift."""
+    if earlier is not None:
+        known = earlier.cell
+        build_s, workspace, build_peak = known.build_time_s, known.workspace_bytes, known.build_peak_bytes
+    else:
+        build_s = _time_build(problem, cls, gauge.effort)
+        weight = weigh(problem, cls, action)
+        workspace, build_peak = weight.workspace_bytes, weight.build_peak_bytes
+    return dataclasses.replace(facts, build_time_s=build_s, workspace_bytes=workspace, build_peak_bytes=build_peak)
+
+
+def _timed(facts: Cell, problem: Problem, timing: Timing, visits: int) -> Cell:
+    """Return the cell with what the rounds of all visits gave."""
     gain = timing.reference_time_s - timing.time_s
+    pays_off = gain > 0 and facts.build_time_s is not None and not problem.builds_inside()
     return dataclasses.replace(
         facts,
         time_s=timing.time_s,
@@ -139,9 +183,10 @@ def _attempt(
         speedup=timing.speedup,
         speedup_low=timing.speedup_low,
         speedup_high=timing.speedup_high,
+        visits=visits,
         rounds=timing.rounds,
         inner_iterations=timing.inner_iterations,
-        pays_off_after=build_s / gain if gain > 0 and not problem.builds_inside() else None,
+        pays_off_after=(facts.build_time_s or 0.0) / gain if pays_off else None,
         useful_gflops=problem.useful_flops() / timing.time_s * 1e-9,
     )
 
@@ -196,7 +241,7 @@ def _facts(
 def _time_build(problem: Problem, cls: type[Representation], effort: Effort) -> float:
     """Return the median seconds of a build, over 3 builds or as many as the budget has room for."""
     samples: list[float] = []
-    while len(samples) < 3 or (len(samples) < 15 and sum(samples) < effort.budget_s / 4):
+    while len(samples) < 3 or (len(samples) < 15 and sum(samples) < effort.budget_s / 2):
         _synchronise(problem.device)
         start = time.perf_counter()
         cls.build(problem.tensor, problem.case.pattern)

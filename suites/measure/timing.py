@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
-import scipy.stats
 import torch
 
 from sparsebench.suites.workloads.problem import Action
@@ -19,26 +19,34 @@ class Effort:
     """How much work one cell may be.
 
     Attributes:
-        budget_s: seconds that the paired rounds of a cell should take.
-        min_rounds: rounds even if the budget is passed.
-        max_rounds: rounds at the most.
+        visits: how often the run comes back to a cell, each time in a new process and some minutes later.
+        budget_s: seconds that the paired rounds of one visit should take.
+        min_rounds: rounds of a visit even if the budget is passed.
+        max_rounds: rounds of a visit at the most.
         min_sample_s: an action is repeated within a sample until the sample is at least this long.
     """
 
+    visits: int
     budget_s: float
     min_rounds: int
     max_rounds: int
     min_sample_s: float
 
     def __post_init__(self) -> None:
+        if self.visits < 1:
+            raise ValueError(f"expected at least 1 visit, got {self.visits}")
         if not 2 <= self.min_rounds <= self.max_rounds:
             raise ValueError(f"expected 2 ≤ min_rounds ≤ max_rounds, got {self.min_rounds} and {self.max_rounds}")
 
 
 EFFORTS: dict[str, Effort] = {
-    "quick": Effort(budget_s=0.30, min_rounds=8, max_rounds=40, min_sample_s=0.001),
-    "full": Effort(budget_s=2.0, min_rounds=16, max_rounds=100, min_sample_s=0.002),
+    "quick": Effort(visits=3, budget_s=0.12, min_rounds=5, max_rounds=16, min_sample_s=0.001),
+    "full": Effort(visits=5, budget_s=0.5, min_rounds=8, max_rounds=40, min_sample_s=0.002),
 }
+
+
+RESAMPLES = 1000
+"""Bootstrap draws: enough for the 2.5 % and 97.5 % quantiles."""
 
 
 class Clock(Protocol):
@@ -85,13 +93,39 @@ def clock_for(device: str) -> Clock:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Samples:
+    """Paired rounds of one visit.
+
+    Attributes:
+        times: seconds per call of the candidate, one a round.
+        reference_times: seconds per call of the reference in the same rounds.
+        inner: calls of the candidate within one sample.
+    """
+
+    times: tuple[float, ...]
+    reference_times: tuple[float, ...]
+    inner: int
+
+    def __post_init__(self) -> None:
+        if len(self.times) != len(self.reference_times) or len(self.times) < 2:
+            raise ValueError(
+                f"expected as many samples of both, at least 2; got {len(self.times)} and {len(self.reference_times)}"
+            )
+
+    @property
+    def ratios(self) -> np.ndarray:
+        """Return reference ÷ candidate of each round."""
+        return np.array(self.reference_times) / np.array(self.times)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Timing:
-    """What paired rounds gave.
+    """What the paired rounds of all visits gave.
 
     Attributes:
         time_s: median seconds per call of the candidate.
         reference_time_s: the same of the reference.
-        speedup: median over rounds of reference ÷ candidate.
+        speedup: median over all rounds of reference ÷ candidate.
         speedup_low: lower end of its 95 % bootstrap interval.
         speedup_high: upper end.
         spread: interquartile range ÷ median of the candidate's samples.
@@ -109,7 +143,7 @@ class Timing:
     inner_iterations: int
 
 
-def time_paired(benchmark: Any, candidate: Action, reference: Action, clock: Clock, effort: Effort) -> Timing | None:
+def time_paired(benchmark: Any, candidate: Action, reference: Action, clock: Clock, effort: Effort) -> Samples | None:
     """Time two actions in turn, the order alternating from round to round, inside pytest-benchmark's pedantic mode.
 
     pytest-benchmark sees the candidate's samples (its JSON then holds seconds per sample, `inner_iterations` calls
@@ -147,7 +181,7 @@ def time_paired(benchmark: Any, candidate: Action, reference: Action, clock: Clo
     benchmark.pedantic(target, setup=setup, teardown=teardown, rounds=rounds, iterations=1)
     if benchmark.disabled:
         return None
-    return summarise(np.array(times), np.array(reference_times), inner)
+    return Samples(times=tuple(times), reference_times=tuple(reference_times), inner=inner)
 
 
 def calls_per_sample(call_s: float, effort: Effort) -> int:
@@ -155,35 +189,45 @@ def calls_per_sample(call_s: float, effort: Effort) -> int:
     return min(max(1, math.ceil(effort.min_sample_s / max(call_s, 1e-9))), 10_000)
 
 
-def summarise(times: np.ndarray, reference_times: np.ndarray, inner: int) -> Timing:
-    """Return medians, and the speed-up with its 95 % percentile-bootstrap interval over the rounds' ratios.
-
-    Args:
-        times: seconds per call of the candidate, one a round.
-        reference_times: seconds per call of the reference in the same rounds.
-        inner: calls within a candidate's sample.
-
-    Raises:
-        ValueError: if the two do not pair up.
-    """
-    if times.shape != reference_times.shape or times.size < 2:
-        raise ValueError(f"expected as many samples of both, at least 2; got {times.size} and {reference_times.size}")
-    ratios = reference_times / times
-    low, high = scipy.stats.bootstrap(
-        (ratios,), np.median, method="percentile", n_resamples=999, rng=np.random.default_rng(0)
-    ).confidence_interval
+def summarise(visits: Sequence[Samples]) -> Timing:
+    """Return medians over all rounds of all visits, and the speed-up with its 95 % interval."""
+    times = np.concatenate([visit.times for visit in visits])
+    ratios = [visit.ratios for visit in visits]
+    low, high = bootstrap_interval(ratios, np.random.default_rng(0))
     lower, upper = np.percentile(times, [25, 75])
     middle = float(np.median(times))
     return Timing(
         time_s=middle,
-        reference_time_s=float(np.median(reference_times)),
-        speedup=float(np.median(ratios)),
-        speedup_low=float(low),
-        speedup_high=float(high),
+        reference_time_s=float(np.median(np.concatenate([visit.reference_times for visit in visits]))),
+        speedup=float(np.median(np.concatenate(ratios))),
+        speedup_low=low,
+        speedup_high=high,
         spread=float(upper - lower) / middle,
-        rounds=int(times.size),
-        inner_iterations=inner,
+        rounds=times.size,
+        inner_iterations=visits[-1].inner,
     )
+
+
+def bootstrap_interval(ratios: Sequence[np.ndarray], rng: np.random.Generator) -> tuple[float, float]:
+    """Return the 95 % percentile interval of the median by a hierarchical bootstrap: visits first, rounds within them.
+
+    Rounds of one visit resemble each other more than those of another process, minutes later. Drawing rounds alone
+    would give an interval that the next run does not keep; drawing visits first lets it grow by what differs between
+    them (Kalibera and Jones, Rigorous Benchmarking in Reasonable Time, ISMM 2013).
+
+    Args:
+        ratios: one array a visit, in any lengths.
+        rng: NumPy's seeded generator.
+    """
+    lengths = np.array([len(visit) for visit in ratios])
+    padded = np.zeros((len(ratios), lengths.max()))
+    for row, visit in zip(padded, ratios, strict=True):
+        row[: len(visit)] = visit
+    visits = rng.integers(len(ratios), size=(RESAMPLES, len(ratios)))
+    rounds = (rng.random((*visits.shape, lengths.max())) * lengths[visits][..., None]).astype(np.int64)
+    medians = np.median(padded[visits[..., None], rounds].reshape(RESAMPLES, -1), axis=1)
+    low, high = np.percentile(medians, [2.5, 97.5])
+    return float(low), float(high)
 
 
 def fastest(references: dict[str, Action], clock: Clock, rounds: int = 5) -> str:

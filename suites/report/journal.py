@@ -10,16 +10,16 @@ from typing import Any
 
 import pandas as pd
 
-from sparsebench.suites.cell import COLUMNS, IDENTITY, cell_key
+from sparsebench.suites.cell import COLUMNS, cell_key
+from sparsebench.suites.runner.journal import JOURNAL, parse
 
-JOURNAL = "cells.jsonl"
 MACHINE = "machine.json"
 
 NUMBERS: tuple[str, ...] = (
     "sparsity", "achieved_sparsity", "seed", "time_s", "time_spread", "reference_time_s", "speedup", "speedup_low",
     "speedup_high", "rounds", "inner_iterations", "build_time_s", "pays_off_after", "stored_bytes", "value_bytes",
     "index_bytes", "dense_bytes", "fill", "workspace_bytes", "build_peak_bytes", "relative_error", "tolerance",
-    "quality", "useful_gflops", "threads",
+    "quality", "useful_gflops", "threads", "visits",
 )  # fmt: skip
 """Columns that hold numbers; what is no number there is read as missing."""
 
@@ -50,7 +50,7 @@ def read_run(folder: Path) -> Run:
     """Read a run's folder, finished or not.
 
     A line of the journal that is no row (a kill cuts the last one short) is skipped with a note; where a cell stands
-    twice the later row wins, as a resumed run writes it again.
+    twice the later row wins, as each visit writes it again with more rounds in it.
 
     Args:
         folder: holds cells.jsonl and, usually, machine.json.
@@ -74,34 +74,6 @@ def read_run(folder: Path) -> Run:
     rows, notes = parse(text)
     machine, machine_notes = _machine(folder / MACHINE)
     return Run(folder=folder, frame=frame_of(rows), machine=machine, notes=(*notes, *machine_notes))
-
-
-def parse(text: str) -> tuple[list[dict[str, Any]], list[str]]:
-    """Return the rows of a journal, the last of each key only, and a note for each line that is none."""
-    notes: list[str] = []
-    latest: dict[str, dict[str, Any]] = {}
-    lines = text.split("\n")
-    repeated = 0
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except ValueError:
-            cut = number == len(lines)
-            notes.append(f"line {number} of {JOURNAL} is {'cut short' if cut else 'no JSON'}: skipped")
-            continue
-        missing = [name for name in (*IDENTITY, "status") if name not in row] if isinstance(row, dict) else ["a row"]
-        if missing:
-            notes.append(f"line {number} of {JOURNAL} lacks {', '.join(missing)}: skipped")
-            continue
-        key = cell_key(row)
-        repeated += key in latest
-        latest[key] = row
-    if repeated:
-        rows = "1 row was" if repeated == 1 else f"{repeated} rows were"
-        notes.append(f"{rows} measured again later: the later row is shown")
-    return list(latest.values()), notes
 
 
 def frame_of(rows: list[dict[str, Any]]) -> pd.DataFrame:

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from sparsebench.suites.cell import Cell, cell_key
+from sparsebench.suites.cell import IDENTITY, Cell, cell_key
+from sparsebench.suites.measure.one_cell import Earlier
+from sparsebench.suites.measure.timing import Samples
+
+JOURNAL = "cells.jsonl"
 
 
 class RunFolderError(ValueError):
@@ -32,7 +38,7 @@ class RunFolder:
     @property
     def cells(self) -> Path:
         """Return the journal: JSON lines, one a cell, appended."""
-        return self.path / "cells.jsonl"
+        return self.path / JOURNAL
 
     @property
     def machine(self) -> Path:
@@ -44,17 +50,17 @@ class RunFolder:
         """Return the file that names the cell being measured right now; left behind only by a worker that died."""
         return self.path / "current.json"
 
-    def append(self, cell: Cell) -> None:
-        """Add a cell to the journal and make sure that it has reached the disk."""
+    @property
+    def samples(self) -> Path:
+        """Return the rounds of every visit: JSON lines, appended; later visits count them along."""
+        return self.path / "samples.jsonl"
+
+    def append(self, cell: Cell, samples: Samples | None = None) -> None:
+        """Add a cell to the journal, with the rounds of its last visit, and make sure that both reached the disk."""
         self.path.mkdir(parents=True, exist_ok=True)
-        with self.cells.open("ab+") as journal:
-            if journal.tell() > 0:
-                journal.seek(-1, os.SEEK_END)
-                if journal.read(1) != b"\n":  # a write was cut short: keep the stump from swallowing this row
-                    journal.write(b"\n")
-            journal.write(json.dumps(finite(cell.row()), ensure_ascii=False, allow_nan=False).encode() + b"\n")
-            journal.flush()
-            os.fsync(journal.fileno())
+        if samples is not None:
+            _append_line(self.samples, {"cell": cell.key, **dataclasses.asdict(samples)})
+        _append_line(self.cells, finite(cell.row()))
 
     def keep(self, name: str, arrays: Mapping[str, np.ndarray]) -> None:
         """Write arrays for the report's pictures to NAME.npz."""
@@ -62,22 +68,29 @@ class RunFolder:
         np.savez_compressed(self.path / f"{name}.npz", **dict(arrays))  # type: ignore[arg-type]
 
     def rows(self) -> list[dict[str, Any]]:
-        """Return the journal's rows; a line that a kill cut short is passed over, as its cell was never finished."""
+        """Return the journal's rows, the last of each cell; a line that a kill cut short is passed over."""
         if not self.cells.exists():
             return []
-        found = []
-        for line in self.cells.read_text(encoding="utf-8", errors="replace").splitlines():
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError:
-                continue
-            if isinstance(row, dict):
-                found.append(row)
-        return found
+        return parse(self.cells.read_text(encoding="utf-8", errors="replace"))[0]
 
-    def finished(self) -> set[str]:
-        """Return the keys of the cells that need no second try."""
-        return {cell_key(row) for row in self.rows()}
+    def finished(self, visit: int = 1) -> set[str]:
+        """Return the keys of the cells that were visited as often as this, or that need no further visit."""
+        return {cell_key(row) for row in self.rows() if visits_of(row) >= visit}
+
+    def earlier(self) -> dict[str, Earlier]:
+        """Return what is known of each timed cell, by its key."""
+        visits: dict[str, list[Samples]] = {}
+        if self.samples.exists():
+            for line in self.samples.read_text(encoding="utf-8", errors="replace").splitlines():
+                with suppress(ValueError, KeyError, TypeError):  # cut short by a kill
+                    found = json.loads(line)
+                    key = found.pop("cell")
+                    sample = Samples(**{name: _tuple(value) for name, value in found.items()})
+                    visits.setdefault(key, []).append(sample)
+        timed = {cell_key(row): row for row in self.rows() if row["status"] == "ok" and row.get("visits")}
+        return {
+            key: Earlier(cell=Cell(**row), visits=tuple(visits[key])) for key, row in timed.items() if key in visits
+        }
 
     def begin(self, cell: Cell, started_at: float) -> None:
         """Note which cell is being measured, so that a worker's death can be laid at its door."""
@@ -102,3 +115,71 @@ class RunFolder:
 def finite(row: dict[str, Any]) -> dict[str, Any]:
     """Return the row with infinities and NaNs as None: JSON has neither, and neither is a measurement."""
     return {key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in row.items()}
+
+
+class JournalTail:
+    """Follow a journal that another process writes, reading only what is new: progress must not cost what it shows."""
+
+    def __init__(self, folder: RunFolder) -> None:
+        self._folder = folder
+        self._offset = 0
+        self._visits: dict[str, int] = {}
+
+    def visits(self) -> dict[str, int]:
+        """Return how often each cell was visited so far."""
+        if self._folder.cells.exists():
+            with self._folder.cells.open("rb") as journal:
+                journal.seek(self._offset)
+                new = journal.read()
+            whole = new[: new.rfind(b"\n") + 1]
+            self._offset += len(whole)
+            for row in parse(whole.decode(errors="replace"))[0]:
+                self._visits[cell_key(row)] = visits_of(row)
+        return self._visits
+
+
+FINAL = 1_000_000
+"""Visits of a cell that another visit would tell nothing new about."""
+
+
+def visits_of(row: Mapping[str, Any]) -> int:
+    """Return how often a row's cell was visited; FINAL for failures and for what is measured once only."""
+    visits = row.get("visits")
+    return visits if row["status"] == "ok" and visits is not None else FINAL
+
+
+def parse(text: str) -> tuple[list[dict[str, Any]], list[str]]:
+    """Return the rows of a journal, the last of each key only, and a note for each line that is none."""
+    notes: list[str] = []
+    latest: dict[str, dict[str, Any]] = {}
+    lines = text.split("\n")
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError:
+            cut = number == len(lines)
+            notes.append(f"line {number} of {JOURNAL} is {'cut short' if cut else 'no JSON'}: skipped")
+            continue
+        missing = [name for name in (*IDENTITY, "status") if name not in row] if isinstance(row, dict) else ["a row"]
+        if missing:
+            notes.append(f"line {number} of {JOURNAL} lacks {', '.join(missing)}: skipped")
+            continue
+        latest[cell_key(row)] = row
+    return list(latest.values()), notes
+
+
+def _append_line(path: Path, row: dict[str, Any]) -> None:
+    with path.open("ab+") as lines:
+        if lines.tell() > 0:
+            lines.seek(-1, os.SEEK_END)
+            if lines.read(1) != b"\n":  # a write was cut short: keep the stump from swallowing this row
+                lines.write(b"\n")
+        lines.write(json.dumps(row, ensure_ascii=False, allow_nan=False).encode() + b"\n")
+        lines.flush()
+        os.fsync(lines.fileno())
+
+
+def _tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value

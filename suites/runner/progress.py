@@ -38,7 +38,7 @@ def _lines(console: Console) -> Callable[[int, int, str], None]:
         nonlocal spoken, first
         first = done if first is None else first
         now = time.monotonic()
-        if now - spoken < PLAIN_EVERY_S and done < total:
+        if now - spoken < PLAIN_EVERY_S:
             return
         spoken = now
         new = done - first

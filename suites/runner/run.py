@@ -13,8 +13,9 @@ from typing import Any
 
 from sparsebench.suites.cell import FAILURES, blank, cell_key
 from sparsebench.suites.measure import machine
+from sparsebench.suites.measure.timing import EFFORTS
 from sparsebench.suites.plan import PlanError, Planned, plan, suites, workload_of
-from sparsebench.suites.runner.journal import RunFolder, RunFolderError
+from sparsebench.suites.runner.journal import JournalTail, RunFolder, RunFolderError
 from sparsebench.suites.runner.worker import how_it_died, run_worker
 
 MARKED = ("profile", "threads", "data")
@@ -67,7 +68,10 @@ Progress = Callable[[int, int, str], None]
 
 
 def run(order: Order, progress: Progress) -> Counter[str]:
-    """Measure every cell that the run folder does not hold yet.
+    """Measure every cell that the run folder does not hold yet, coming back to each as often as the profile says.
+
+    All suites are visited once before any is visited again, each visit in a new process: what a process or a few noisy
+    minutes do to a number then shows in its interval.
 
     Returns:
         how many cells of this order have each status.
@@ -84,33 +88,44 @@ def run(order: Order, progress: Progress) -> Counter[str]:
     _mark(order)
     keys = {cell.key(order.device): cell for cells in planned.values() for cell in cells}
 
+    last = EFFORTS[order.profile].visits
+    tail = JournalTail(order.out)
+
     def tick() -> None:
         current = order.out.in_progress()
         label = "" if current is None else f"{current[1].representation}: {current[1].workload}"
-        progress(len(keys.keys() & order.out.finished()), len(keys), label)
+        visits = tail.visits()
+        progress(sum(min(visits.get(key, 0), last) for key in keys), len(keys) * last, label)
 
-    for suite, cells in planned.items():
-        attempt = 0
-        deaths: Counter[str] = Counter()
-        while pending := _pending(cells, order):
-            attempt = _next_attempt(order.out, suite, attempt)
-            order.out.end()
-            verdict = run_worker(
-                suites()[suite],
-                order.arguments(),
-                order.out,
-                attempt=attempt,
-                cell_timeout_s=order.cell_timeout_s,
-                on_tick=tick,
-            )
-            victim = _bury(order, pending, *how_it_died(verdict, order.cell_timeout_s))
-            if victim is not None:
-                deaths[victim] += 1
-                if deaths[victim] == DEATHS:
-                    reason = f"not tried: {DEATHS} workers died on {victim} in this suite"
-                    _give_up(order, [cell for cell in cells if cell.representation == victim], "crashed", reason)
-            tick()
+    for visit in range(1, last + 1):
+        for suite, cells in planned.items():
+            _visit(order, suite, cells, visit, tick)
     return Counter(row["status"] for row in order.out.rows() if cell_key(row) in keys)
+
+
+def _visit(order: Order, suite: str, cells: list[Planned], visit: int, tick: Callable[[], None]) -> None:
+    """Have workers measure a suite's cells until none is left that was visited less often than `visit`."""
+    attempt = 0
+    deaths: Counter[str] = Counter()
+    while pending := _pending(cells, order, visit):
+        attempt = _next_attempt(order.out, suite, attempt)
+        order.out.end()
+        verdict = run_worker(
+            suites()[suite],
+            [*order.arguments(), f"--visit={visit}"],
+            order.out,
+            attempt=attempt,
+            cell_timeout_s=order.cell_timeout_s,
+            on_tick=tick,
+        )
+        status, reason = how_it_died(verdict, order.cell_timeout_s)
+        victim = _bury(order, pending, visit, status, reason)
+        if victim is not None:
+            deaths[victim] += 1
+            if deaths[victim] == DEATHS:
+                reason = f"not tried: {DEATHS} workers died on {victim} in this suite"
+                _give_up(order, [cell for cell in cells if cell.representation == victim], visit, "crashed", reason)
+        tick()
 
 
 def exit_status(statuses: Counter[str]) -> int:
@@ -118,12 +133,12 @@ def exit_status(statuses: Counter[str]) -> int:
     return int(any(statuses[status] for status in FAILURES))
 
 
-def _pending(cells: list[Planned], order: Order) -> list[Planned]:
-    done = order.out.finished()
+def _pending(cells: list[Planned], order: Order, visit: int) -> list[Planned]:
+    done = order.out.finished(visit)
     return [cell for cell in cells if cell.key(order.device) not in done]
 
 
-def _bury(order: Order, before: list[Planned], status: str, reason: str) -> str | None:
+def _bury(order: Order, before: list[Planned], visit: int, status: str, reason: str) -> str | None:
     """Write down the cell that a worker died on, and return its representation.
 
     If it died on none and finished none, all that it left is given up, or the run would never end.
@@ -133,14 +148,14 @@ def _bury(order: Order, before: list[Planned], status: str, reason: str) -> str 
         order.out.append(dataclasses.replace(current[1], status=status, reason=reason, **_stamp(order)))
         order.out.end()
         return current[1].representation
-    if len(_pending(before, order)) == len(before):
-        _give_up(order, before, status, reason)
+    if len(_pending(before, order, visit)) == len(before):
+        _give_up(order, before, visit, status, reason)
     return None
 
 
-def _give_up(order: Order, cells: list[Planned], status: str, reason: str) -> None:
+def _give_up(order: Order, cells: list[Planned], visit: int, status: str, reason: str) -> None:
     """Write down that the pending ones of these cells were not measured, and why."""
-    for cell in _pending(cells, order):
+    for cell in _pending(cells, order, visit):
         ghost = blank(cell.case, cell.representation, order.device, status=status, reason=reason)
         order.out.append(dataclasses.replace(ghost, **_stamp(order)))
 

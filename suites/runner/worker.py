@@ -14,7 +14,7 @@ from pathlib import Path
 
 from sparsebench.suites.runner.journal import RunFolder
 
-POLL_S = 0.2
+POLL_S = 0.5
 GRACE_S = 10.0
 """How long a worker may take to stop once it was asked to."""
 

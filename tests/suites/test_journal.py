@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -9,7 +10,8 @@ import numpy as np
 
 from sparsebench.representations.pattern import Pattern
 from sparsebench.suites.cell import COLUMNS, Case, Cell, blank, cell_key
-from sparsebench.suites.runner.journal import RunFolder
+from sparsebench.suites.measure.timing import Samples
+from sparsebench.suites.runner.journal import JournalTail, RunFolder
 
 CASE = Case(
     suite="matmul", workload="w", operation="matmul", shape=(4, 4, 4), pattern=Pattern(kind="element"), sparsity=0.5
@@ -68,3 +70,46 @@ def test_cells_of_different_blocks_or_groups_have_different_keys() -> None:
     cases = [Case(**(vars(CASE) | {"pattern": pattern})) for pattern in patterns]
     assert len({blank(case, "dense", "cpu", status="ok").key for case in cases}) == 3
     assert len({case.key for case in cases}) == 3
+
+
+def ok(name: str, visits: int | None) -> Cell:
+    return dataclasses.replace(blank(CASE, name, "cpu", status="ok"), visits=visits)
+
+
+def test_a_cell_is_finished_when_it_was_visited_often_enough(tmp_path: Path) -> None:
+    folder = RunFolder(path=tmp_path)
+    for row in (ok("dense", 1), ok("planes", 1), ok("planes", 2), ok("torch-csr", None), cell("torch-coo")):
+        folder.append(row)
+    assert folder.finished(1) == {ok(name, 1).key for name in ("dense", "planes", "torch-csr", "torch-coo")}
+    assert folder.finished(2) == {ok(name, 1).key for name in ("planes", "torch-csr", "torch-coo")}
+    assert folder.finished(3) == {ok(name, 1).key for name in ("torch-csr", "torch-coo")}  # no visit adds to these
+
+
+def test_rounds_come_back_visit_by_visit(tmp_path: Path) -> None:
+    folder = RunFolder(path=tmp_path)
+    first = Samples(times=(1.0, 2.0), reference_times=(3.0, 4.0), inner=5)
+    second = Samples(times=(6.0, 7.0), reference_times=(8.0, 9.0), inner=5)
+    folder.append(ok("dense", 1), first)
+    folder.append(ok("dense", 2), second)
+    folder.append(cell("planes"))
+    with folder.samples.open("a", encoding="utf-8") as lines:
+        lines.write('{"cell": "cut sho')
+    (key,) = folder.earlier()
+    assert key == ok("dense", 1).key
+    assert folder.earlier()[key].visits == (first, second)
+    assert folder.earlier()[key].cell.visits == 2
+
+
+def test_the_tail_reads_whole_lines_once(tmp_path: Path) -> None:
+    folder = RunFolder(path=tmp_path / "later")
+    tail = JournalTail(folder)
+    assert tail.visits() == {}
+    folder.append(ok("dense", 1))
+    assert tail.visits() == {ok("dense", 1).key: 1}
+    line = json.dumps(ok("dense", 2).row())
+    with folder.cells.open("a", encoding="utf-8") as journal:
+        journal.write(line[:50])
+    assert tail.visits() == {ok("dense", 1).key: 1}
+    with folder.cells.open("a", encoding="utf-8") as journal:
+        journal.write(line[50:] + "\n")
+    assert tail.visits() == {ok("dense", 1).key: 2}

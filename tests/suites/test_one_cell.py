@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,12 @@ import pytest
 import torch
 
 from sparsebench.representations.pattern import Pattern
-from sparsebench.suites.cell import Case, Cell
-from sparsebench.suites.measure.one_cell import ReferenceChoice, measure
-from sparsebench.suites.measure.timing import CpuClock, Effort
+from sparsebench.suites.cell import Case, Cell, blank
+from sparsebench.suites.measure.one_cell import Earlier, Gauge, ReferenceChoice, measure
+from sparsebench.suites.measure.timing import CpuClock, Effort, Samples
 from sparsebench.suites.workloads import matmul
 
-EFFORT = Effort(budget_s=0.01, min_rounds=2, max_rounds=4, min_sample_s=1e-5)
+EFFORT = Effort(visits=2, budget_s=0.01, min_rounds=2, max_rounds=4, min_sample_s=1e-5)
 CASE = Case(
     suite="matmul",
     workload="small",
@@ -33,10 +34,14 @@ def _bad_representations(monkeypatch: pytest.MonkeyPatch) -> None:
     sys.modules.pop("bad_representations", None)
 
 
+def gauge() -> Gauge:
+    clock = CpuClock()
+    return Gauge(clock=clock, effort=EFFORT, choice=ReferenceChoice(clock))
+
+
 def measured(name: str, benchmark: Any, operation: str = "matmul") -> Cell:
     case = Case(**(vars(CASE) | {"operation": operation}))
-    clock = CpuClock()
-    return measure(matmul.problem(case, "cpu", None), name, benchmark, clock, EFFORT, ReferenceChoice(clock))
+    return measure(matmul.problem(case, "cpu", None), name, benchmark, gauge())[0]
 
 
 @pytest.mark.parametrize(
@@ -87,7 +92,23 @@ def test_a_good_cell_has_every_number(name: str, operation: str, benchmark: Any)
         )
 
 
+def test_a_second_visit_counts_the_first_ones_rounds_along(benchmark: Any) -> None:
+    problem = matmul.problem(CASE, "cpu", None)
+    first = Samples(times=(1.0,) * 50, reference_times=(7.0,) * 50, inner=1)
+    known = blank(CASE, "dense", "cpu", status="ok")
+    known = dataclasses.replace(known, reference="dense column-major", build_time_s=3.0, workspace_bytes=11,
+                                build_peak_bytes=12, visits=1)  # fmt: skip
+    cell, second = measure(problem, "dense", benchmark, gauge(), Earlier(cell=known, visits=(first,)))
+    if second is None:
+        pytest.skip("pytest-benchmark is disabled here, so there are no rounds to look at")
+    assert (cell.status, cell.visits, cell.rounds) == ("ok", 2, 50 + len(second.times))
+    assert cell.speedup == 7.0  # fifty rounds of the first visit outweigh the few of this one
+    assert cell.reference == "dense column-major"
+    assert (cell.build_time_s, cell.workspace_bytes, cell.build_peak_bytes) == (3.0, 11, 12)
+
+
 def test_what_does_not_train_is_unsupported_for_training(benchmark: Any) -> None:
     cell = measured("bad_representations:Smallest", benchmark, "matmul_backward")
-    assert (cell.status, cell.reason) == ("unsupported", "gives no values or no sampled product")
+    assert cell.status == "unsupported"
+    assert "does not train: needs values" in (cell.reason or "")
     benchmark.pedantic(lambda: None)  # pytest-benchmark warns of a fixture that nobody used

@@ -15,6 +15,9 @@ from typing import Any
 
 import pytest
 
+from sparsebench.suites.measure.timing import EFFORTS
+from sparsebench.suites.runner.journal import RunFolder
+
 HERE = Path(__file__).parent
 SPARSEBENCH = Path(sys.executable).with_name("sparsebench")
 
@@ -29,7 +32,8 @@ def sparsebench(*arguments: str | Path, paths: tuple[Path, ...] = (HERE,)) -> su
 
 
 def rows(run: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (run / "cells.jsonl").read_text(encoding="utf-8").splitlines()]
+    """Return the last row of each cell; each visit writes one."""
+    return RunFolder(path=run).rows()
 
 
 SMALL = ("run", "--suite", "matmul", "--only", "attention 512×512|matmul|512x512x128|block-32x32|")
@@ -52,6 +56,8 @@ def test_one_bad_representation_costs_no_other_cell(tmp_path: Path) -> None:
     assert reasons["not tried: 3 workers died on bad_representations:Dies in this suite"] == CASES - 3
     assert all(path.stat().st_size > 0 for path in run.glob("benchmark-*.json"))
     assert not (run / "current.json").exists()
+    assert {row["visits"] for row in by_name["dense"]} == {EFFORTS["quick"].visits}
+    assert all(row["rounds"] >= 15 for row in by_name["dense"])
 
     again = sparsebench(*SMALL, "--representation=dense", "--representation=torch-csr", "--out", run)
     assert again.returncode == 0, again.stdout + again.stderr

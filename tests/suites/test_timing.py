@@ -12,13 +12,15 @@ from sparsebench.suites.measure.timing import (
     EFFORTS,
     CpuClock,
     Effort,
+    Samples,
+    bootstrap_interval,
     calls_per_sample,
     fastest,
     summarise,
     time_paired,
 )
 
-EFFORT = Effort(budget_s=0.001, min_rounds=6, max_rounds=6, min_sample_s=1e-9)
+EFFORT = Effort(visits=1, budget_s=0.001, min_rounds=6, max_rounds=6, min_sample_s=1e-9)
 
 
 class ScriptedClock:
@@ -33,8 +35,12 @@ class ScriptedClock:
         return self.seconds[action]
 
 
+def visit(times: list[float], reference_times: list[float], inner: int = 1) -> Samples:
+    return Samples(times=tuple(times), reference_times=tuple(reference_times), inner=inner)
+
+
 def test_speedup_is_the_median_of_the_rounds_ratios() -> None:
-    timing = summarise(np.array([1.0, 2.0, 1.0, 4.0, 1.0]), np.array([3.0, 4.0, 3.0, 4.0, 2.0]), inner=7)
+    timing = summarise([visit([1.0, 2.0, 1.0, 4.0, 1.0], [3.0, 4.0, 3.0, 4.0, 2.0], inner=7)])
     assert timing.speedup == 2.0  # of 3, 2, 3, 1, 2; the ratio of medians would be 3
     assert timing.time_s == 1.0
     assert timing.reference_time_s == 3.0
@@ -47,22 +53,35 @@ def test_interval_covers_the_true_ratio_about_as_often_as_it_says() -> None:
     rng = np.random.default_rng(3)
     hits = 0
     for _ in range(200):
-        times = rng.lognormal(0.0, 0.1, 30)
-        timing = summarise(times, 2.0 * rng.lognormal(0.0, 0.1, 30), inner=1)
+        timing = summarise([visit(list(rng.lognormal(0.0, 0.1, 30)), list(2.0 * rng.lognormal(0.0, 0.1, 30)))])
         hits += timing.speedup_low <= 2.0 <= timing.speedup_high
     assert 180 <= hits <= 199
 
 
 def test_a_machine_that_drifts_leaves_the_ratio_alone() -> None:
     drift = np.linspace(1.0, 3.0, 20)
-    timing = summarise(drift, 5.0 * drift, inner=1)
+    timing = summarise([visit(list(drift), list(5.0 * drift))])
     assert timing.speedup_low == pytest.approx(5.0)
     assert timing.speedup_high == pytest.approx(5.0)
 
 
+def test_the_interval_grows_by_what_differs_between_visits() -> None:
+    steady = [visit([1.0] * 10, [2.0] * 10) for _ in range(3)]
+    assert (summarise(steady).speedup_low, summarise(steady).speedup_high) == (2.0, 2.0)
+    moody = [visit([1.0] * 10, [speedup] * 10) for speedup in (2.0, 2.2, 2.6)]
+    timing = summarise(moody)
+    assert (timing.speedup, timing.speedup_low, timing.speedup_high) == (2.2, 2.0, 2.6)
+    assert timing.rounds == 30
+
+
+def test_visits_of_different_lengths_count_every_round_that_they_have_and_no_other() -> None:
+    low, high = bootstrap_interval([np.full(2, 3.0), np.full(9, 5.0)], np.random.default_rng(0))
+    assert (low, high) == (3.0, 5.0)  # padding would show as 0
+
+
 def test_samples_that_do_not_pair_are_refused() -> None:
     with pytest.raises(ValueError, match="expected as many samples of both"):
-        summarise(np.ones(3), np.ones(4), inner=1)
+        visit([1.0] * 3, [1.0] * 4)
 
 
 def test_the_order_alternates_and_every_sample_follows_an_untimed_call(benchmark: Any) -> None:
@@ -75,14 +94,14 @@ def test_the_order_alternates_and_every_sample_follows_an_untimed_call(benchmark
         called.append("r")
 
     clock = ScriptedClock({candidate: 1.0, reference: 4.0})
-    timing = time_paired(benchmark, candidate, reference, clock, EFFORT)
-    if timing is None:
+    samples = time_paired(benchmark, candidate, reference, clock, EFFORT)
+    if samples is None:
         pytest.skip("pytest-benchmark is disabled here, so there are no rounds to look at")
     rounds = clock.sampled[4:]  # before them each was sampled twice to plan the rounds
     assert rounds == [reference, candidate, candidate, reference] * 3
     assert called == ["r", "c", "c", "r"] * 3  # the clock calls nothing, so these are the untimed calls
-    assert (timing.speedup, timing.time_s, timing.reference_time_s) == (4.0, 1.0, 4.0)
-    assert len(benchmark.stats.stats.data) == timing.rounds == 6
+    assert (samples.times, samples.reference_times) == ((1.0,) * 6, (4.0,) * 6)
+    assert len(benchmark.stats.stats.data) == 6
 
 
 def test_short_actions_are_repeated_within_a_sample() -> None:
@@ -106,7 +125,9 @@ def test_the_fastest_reference_is_chosen() -> None:
 
 def test_an_effort_without_rounds_is_refused() -> None:
     with pytest.raises(ValueError, match="min_rounds"):
-        Effort(budget_s=1, min_rounds=1, max_rounds=5, min_sample_s=1e-3)
+        Effort(visits=1, budget_s=1, min_rounds=1, max_rounds=5, min_sample_s=1e-3)
+    with pytest.raises(ValueError, match="at least 1 visit"):
+        Effort(visits=0, budget_s=1, min_rounds=2, max_rounds=5, min_sample_s=1e-3)
 
 
 def test_efforts_grow_with_the_profile() -> None:
