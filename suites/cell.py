@@ -95,6 +95,7 @@ class Cell:
     speedup_high: float | None = None
     visits: int | None = None
     rounds: int | None = None
+    disturbed_rounds: int | None = None
     inner_iterations: int | None = None
     build_time_s: float | None = None
     pays_off_after: float | None = None

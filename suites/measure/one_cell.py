@@ -185,6 +185,7 @@ def _timed(facts: Cell, problem: Problem, timing: Timing, visits: int) -> Cell:
         speedup_high=timing.speedup_high,
         visits=visits,
         rounds=timing.rounds,
+        disturbed_rounds=timing.disturbed_rounds,
         inner_iterations=timing.inner_iterations,
         pays_off_after=(facts.build_time_s or 0.0) / gain if pays_off else None,
         useful_gflops=problem.useful_flops() / timing.time_s * 1e-9,

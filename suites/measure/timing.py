@@ -45,6 +45,8 @@ EFFORTS: dict[str, Effort] = {
 }
 
 
+ENOUGH = 5
+"""Calm rounds over all visits that a speed-up needs."""
 RESAMPLES = 1000
 """Bootstrap draws: enough for the 2.5 % and 97.5 % quantiles."""
 
@@ -99,18 +101,31 @@ class Samples:
     Attributes:
         times: seconds per call of the candidate, one a round.
         reference_times: seconds per call of the reference in the same rounds.
+        disturbed: whether the hypervisor took a processor away during the round.
         inner: calls of the candidate within one sample.
     """
 
     times: tuple[float, ...]
     reference_times: tuple[float, ...]
+    disturbed: tuple[bool, ...]
     inner: int
 
     def __post_init__(self) -> None:
-        if len(self.times) != len(self.reference_times) or len(self.times) < 2:
-            raise ValueError(
-                f"expected as many samples of both, at least 2; got {len(self.times)} and {len(self.reference_times)}"
-            )
+        counts = len(self.times), len(self.reference_times), len(self.disturbed)
+        if len(set(counts)) > 1 or not self.times:
+            raise ValueError(f"expected as many times, reference times and marks, at least 1; got {counts}")
+
+    def calm(self) -> Samples | None:
+        """Return the rounds that nothing disturbed, or None if there is none."""
+        kept = [number for number, disturbed in enumerate(self.disturbed) if not disturbed]
+        if not kept:
+            return None
+        return Samples(
+            times=tuple(self.times[number] for number in kept),
+            reference_times=tuple(self.reference_times[number] for number in kept),
+            disturbed=(False,) * len(kept),
+            inner=self.inner,
+        )
 
     @property
     def ratios(self) -> np.ndarray:
@@ -129,7 +144,8 @@ class Timing:
         speedup_low: lower end of its 95 % bootstrap interval.
         speedup_high: upper end.
         spread: interquartile range ÷ median of the candidate's samples.
-        rounds: how many.
+        rounds: how many count.
+        disturbed_rounds: how many the hypervisor disturbed.
         inner_iterations: calls of the candidate within one sample.
     """
 
@@ -140,33 +156,40 @@ class Timing:
     speedup_high: float
     spread: float
     rounds: int
+    disturbed_rounds: int
     inner_iterations: int
 
 
 def time_paired(benchmark: Any, candidate: Action, reference: Action, clock: Clock, effort: Effort) -> Samples | None:
     """Time two actions in turn, the order alternating from round to round, inside pytest-benchmark's pedantic mode.
 
-    pytest-benchmark sees the candidate's samples (its JSON then holds seconds per sample, `inner_iterations` calls
-    each); the reference's are taken in setup on even rounds and in teardown on odd ones. Both actions must have run
-    before, so that no compilation is left. Each sample follows one call that is not timed: the other action has just
-    had the caches and its own threads, which may still be spinning, and neither should be charged for that.
+    pytest-benchmark sees the candidate's samples (its JSON then holds seconds per sample, `inner` calls each); the
+    reference's are taken in setup on even rounds and in teardown on odd ones. Both actions must have run before, so
+    that no compilation is left. Each sample follows one call that is not timed: the other action has just had the
+    caches and its own threads, which may still be spinning, and neither should be charged for that.
+
+    Rounds that the hypervisor disturbed are made up for by further ones, outside of pytest-benchmark's statistics, as
+    long as three budgets last.
 
     Returns:
         None where pytest-benchmark is disabled and nothing was timed.
     """
-    first, second = clock.sample(candidate, 1), clock.sample(reference, 1)
-    inner = calls_per_sample(min(first, clock.sample(candidate, 1)), effort)
-    reference_inner = calls_per_sample(min(second, clock.sample(reference, 1)), effort)
+    first, second = (min(clock.sample(action, 1) for _ in range(2)) for action in (candidate, reference))
+    inner, reference_inner = calls_per_sample(first, effort), calls_per_sample(second, effort)
     round_s = (inner + 1) * first + (reference_inner + 1) * second
     rounds = min(max(effort.min_rounds, math.ceil(effort.budget_s / max(round_s, 1e-9))), effort.max_rounds)
     times: list[float] = []
     reference_times: list[float] = []
+    disturbed: list[bool] = []
+    stolen_before = 0
 
     def time_reference() -> None:
         reference()
         reference_times.append(clock.sample(reference, reference_inner))
 
     def setup() -> None:
+        nonlocal stolen_before
+        stolen_before = stolen_ticks()
         if len(times) % 2 == 0:
             time_reference()
         candidate()
@@ -177,11 +200,29 @@ def time_paired(benchmark: Any, candidate: Action, reference: Action, clock: Clo
     def teardown() -> None:
         if len(times) % 2 == 0:
             time_reference()
+        disturbed.append(stolen_ticks() > stolen_before)
 
     benchmark.pedantic(target, setup=setup, teardown=teardown, rounds=rounds, iterations=1)
     if benchmark.disabled:
         return None
-    return Samples(times=tuple(times), reference_times=tuple(reference_times), inner=inner)
+    deadline = time.perf_counter() + 3 * effort.budget_s
+    while sum(disturbed) > len(disturbed) - rounds and time.perf_counter() < deadline:
+        setup()
+        target()
+        teardown()
+    return Samples(times=tuple(times), reference_times=tuple(reference_times), disturbed=tuple(disturbed), inner=inner)
+
+
+def stolen_ticks() -> int:
+    """Return for how many ticks (10 ms each) the hypervisor has kept this machine's processors to itself since start.
+
+    It is the "steal" column of /proc/stat (man 5 proc), summed over all processors; 0 where there is none.
+    """
+    try:
+        with open("/proc/stat", encoding="ascii") as facts:
+            return int(facts.readline().split()[8])
+    except (OSError, IndexError, ValueError):
+        return 0
 
 
 def calls_per_sample(call_s: float, effort: Effort) -> int:
@@ -190,20 +231,27 @@ def calls_per_sample(call_s: float, effort: Effort) -> int:
 
 
 def summarise(visits: Sequence[Samples]) -> Timing:
-    """Return medians over all rounds of all visits, and the speed-up with its 95 % interval."""
-    times = np.concatenate([visit.times for visit in visits])
-    ratios = [visit.ratios for visit in visits]
+    """Return medians over the rounds of all visits, and the speed-up with its 95 % interval.
+
+    Rounds in which the hypervisor took a processor away are left out, unless fewer than ENOUGH would be left; then all
+    of them count, and the interval shows it.
+    """
+    calm = [kept for visit in visits if (kept := visit.calm()) is not None]
+    used = calm if sum(len(visit.times) for visit in calm) >= ENOUGH else list(visits)
+    times = np.concatenate([visit.times for visit in used])
+    ratios = [visit.ratios for visit in used]
     low, high = bootstrap_interval(ratios, np.random.default_rng(0))
     lower, upper = np.percentile(times, [25, 75])
     middle = float(np.median(times))
     return Timing(
         time_s=middle,
-        reference_time_s=float(np.median(np.concatenate([visit.reference_times for visit in visits]))),
+        reference_time_s=float(np.median(np.concatenate([visit.reference_times for visit in used]))),
         speedup=float(np.median(np.concatenate(ratios))),
         speedup_low=low,
         speedup_high=high,
         spread=float(upper - lower) / middle,
         rounds=times.size,
+        disturbed_rounds=sum(sum(visit.disturbed) for visit in visits),
         inner_iterations=visits[-1].inner,
     )
 
@@ -231,7 +279,7 @@ def bootstrap_interval(ratios: Sequence[np.ndarray], rng: np.random.Generator) -
 
 
 def fastest(references: dict[str, Action], clock: Clock, rounds: int = 5) -> str:
-    """Return the name of the action with the smallest median time, all of them timed in turn."""
+    """Return the name of the quickest action, by the least of its times: what disturbs only ever adds."""
     if len(references) == 1:
         return next(iter(references))
     for action in references.values():
@@ -240,4 +288,4 @@ def fastest(references: dict[str, Action], clock: Clock, rounds: int = 5) -> str
     for _ in range(rounds - 1):
         for name, action in references.items():
             samples[name].append(clock.sample(action, 1))
-    return min(samples, key=lambda name: float(np.median(samples[name])))
+    return min(samples, key=lambda name: min(samples[name]))

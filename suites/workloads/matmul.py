@@ -56,8 +56,8 @@ GROUP_LEVELS = {4: (0.5, 0.75), 16: (0.5, 0.75, 0.875, 0.9375)}
 def cases(profile: str) -> list[Case]:
     """Return the cases of a profile, those of one matrix next to each other.
 
-    quick: all patterns on one layer, blocks on a second and elements on a third, training on blocks. full: all patterns on all
-    layers, blocks of five sizes, training on all patterns of one layer.
+    quick: all patterns on one layer, blocks on a second and elements on a third, training on blocks. full: all patterns
+    on all layers, blocks of five sizes, training on all patterns of one layer.
     """
     if profile == "quick":
         return [

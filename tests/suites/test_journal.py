@@ -87,8 +87,8 @@ def test_a_cell_is_finished_when_it_was_visited_often_enough(tmp_path: Path) -> 
 
 def test_rounds_come_back_visit_by_visit(tmp_path: Path) -> None:
     folder = RunFolder(path=tmp_path)
-    first = Samples(times=(1.0, 2.0), reference_times=(3.0, 4.0), inner=5)
-    second = Samples(times=(6.0, 7.0), reference_times=(8.0, 9.0), inner=5)
+    first = Samples(times=(1.0, 2.0), reference_times=(3.0, 4.0), disturbed=(True, False), inner=5)
+    second = Samples(times=(6.0, 7.0), reference_times=(8.0, 9.0), disturbed=(False, False), inner=5)
     folder.append(ok("dense", 1), first)
     folder.append(ok("dense", 2), second)
     folder.append(cell("planes"))

@@ -94,7 +94,7 @@ def test_a_good_cell_has_every_number(name: str, operation: str, benchmark: Any)
 
 def test_a_second_visit_counts_the_first_ones_rounds_along(benchmark: Any) -> None:
     problem = matmul.problem(CASE, "cpu", None)
-    first = Samples(times=(1.0,) * 50, reference_times=(7.0,) * 50, inner=1)
+    first = Samples(times=(1.0,) * 50, reference_times=(7.0,) * 50, disturbed=(False,) * 50, inner=1)
     known = blank(CASE, "dense", "cpu", status="ok")
     known = dataclasses.replace(known, reference="dense column-major", build_time_s=3.0, workspace_bytes=11,
                                 build_peak_bytes=12, visits=1)  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from itertools import pairwise
 from typing import Any
 
@@ -16,6 +17,7 @@ from sparsebench.suites.measure.timing import (
     bootstrap_interval,
     calls_per_sample,
     fastest,
+    stolen_ticks,
     summarise,
     time_paired,
 )
@@ -36,7 +38,9 @@ class ScriptedClock:
 
 
 def visit(times: list[float], reference_times: list[float], inner: int = 1) -> Samples:
-    return Samples(times=tuple(times), reference_times=tuple(reference_times), inner=inner)
+    return Samples(
+        times=tuple(times), reference_times=tuple(reference_times), disturbed=(False,) * len(times), inner=inner
+    )
 
 
 def test_speedup_is_the_median_of_the_rounds_ratios() -> None:
@@ -79,8 +83,26 @@ def test_visits_of_different_lengths_count_every_round_that_they_have_and_no_oth
     assert (low, high) == (3.0, 5.0)  # padding would show as 0
 
 
+def test_disturbed_rounds_are_left_out_while_enough_others_are_left() -> None:
+    marks = (True, True, False, False, False, False, False)
+    samples = Samples(times=(1.0,) * 7, reference_times=(90.0, 80.0, 3.0, 3.0, 3.0, 3.0, 3.0), disturbed=marks, inner=1)
+    timing = summarise([samples])
+    assert (timing.speedup, timing.speedup_high, timing.rounds, timing.disturbed_rounds) == (3.0, 3.0, 5, 2)
+    fewer = dataclasses.replace(samples, disturbed=(True,) * 3 + (False,) * 4)
+    assert summarise([fewer]).rounds == 7
+    assert summarise([fewer]).speedup_high > 3.0  # all count, and the interval says what that is worth
+    nothing_calm = dataclasses.replace(samples, disturbed=(True,) * 7)
+    assert nothing_calm.calm() is None
+    assert summarise([nothing_calm, samples]).rounds == 5
+
+
+def test_stolen_ticks_only_grow() -> None:
+    before = stolen_ticks()
+    assert 0 <= before <= stolen_ticks()
+
+
 def test_samples_that_do_not_pair_are_refused() -> None:
-    with pytest.raises(ValueError, match="expected as many samples of both"):
+    with pytest.raises(ValueError, match="expected as many times, reference times and marks"):
         visit([1.0] * 3, [1.0] * 4)
 
 
@@ -97,10 +119,12 @@ def test_the_order_alternates_and_every_sample_follows_an_untimed_call(benchmark
     samples = time_paired(benchmark, candidate, reference, clock, EFFORT)
     if samples is None:
         pytest.skip("pytest-benchmark is disabled here, so there are no rounds to look at")
-    rounds = clock.sampled[4:]  # before them each was sampled twice to plan the rounds
+    # before the rounds each was sampled twice, to plan them; behind them some may make up for disturbed ones
+    rounds = clock.sampled[4:][:12]
     assert rounds == [reference, candidate, candidate, reference] * 3
-    assert called == ["r", "c", "c", "r"] * 3  # the clock calls nothing, so these are the untimed calls
-    assert (samples.times, samples.reference_times) == ((1.0,) * 6, (4.0,) * 6)
+    assert called[:12] == ["r", "c", "c", "r"] * 3  # the clock calls nothing, so these are the untimed calls
+    assert (samples.times[:6], samples.reference_times[:6]) == ((1.0,) * 6, (4.0,) * 6)
+    assert len(samples.times) - 6 == len(samples.disturbed) - 6 <= sum(samples.disturbed)
     assert len(benchmark.stats.stats.data) == 6
 
 
