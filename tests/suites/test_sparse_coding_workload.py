@@ -40,7 +40,7 @@ def test_cases() -> None:
         assert {case.suite for case in cases} == {"sparse_coding"}
     assert [case.workload for case in QUICK[:2]] == ["conserved flow f=0.2", "conserved flow f=0.0001"]
     assert [case.shape for case in full[:2]] == [(60_000, 100, 784)] * 2
-    assert len(TIMED) == 3 * 4
+    assert len(TIMED) == 3 * 3
     assert len(full) == 2 + 2 * 3 * 7
     with pytest.raises(ValueError, match="expected a profile of"):
         workload.cases("slow")
@@ -81,8 +81,8 @@ def test_quality_stands_beside_sparsity() -> None:
         levels.append(quality.value)
     assert 55 < levels[0] < 70  # what the training ended with
     # most entries of this code are weak and only blur, so dropping up to 80 % helps a little; after that each is missed
-    assert levels[0] > levels[1] > levels[2] < levels[3]
-    assert levels[3] > levels[0] + 5
+    assert levels[0] > levels[1] < levels[2]
+    assert levels[2] > levels[0] + 5
 
 
 class Short(Dense):
