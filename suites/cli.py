@@ -164,11 +164,7 @@ def check(
     if missing := registry.missing_requirements(cls):
         refuse(f"expected {', '.join(missing)} to be installed for {cls.name}; install it and check again")
     outcome = conformance.check(cls, device=device)
-    table = Table("check", "result", "detail")
-    for result in outcome.results:
-        table.add_row(result.name, result.status, result.detail)
-    console.print(table)
-    console.print(f"{cls.name}: {'passes' if outcome.passed else 'fails'}")
+    console.print(str(outcome), markup=False, highlight=False)
     raise typer.Exit(Exit.DONE if outcome.passed else Exit.FAILED_CELLS)
 
 

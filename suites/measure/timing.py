@@ -40,7 +40,7 @@ class Effort:
 
 
 EFFORTS: dict[str, Effort] = {
-    "quick": Effort(visits=3, budget_s=0.12, min_rounds=5, max_rounds=16, min_sample_s=0.001),
+    "quick": Effort(visits=3, budget_s=0.10, min_rounds=5, max_rounds=16, min_sample_s=0.001),
     "full": Effort(visits=5, budget_s=0.5, min_rounds=8, max_rounds=40, min_sample_s=0.002),
 }
 
@@ -169,7 +169,7 @@ def time_paired(benchmark: Any, candidate: Action, reference: Action, clock: Clo
     caches and its own threads, which may still be spinning, and neither should be charged for that.
 
     Rounds that the hypervisor disturbed are made up for by further ones, outside of pytest-benchmark's statistics, as
-    long as three budgets last.
+    long as twice the budget lasts.
 
     Returns:
         None where pytest-benchmark is disabled and nothing was timed.
@@ -205,7 +205,7 @@ def time_paired(benchmark: Any, candidate: Action, reference: Action, clock: Clo
     benchmark.pedantic(target, setup=setup, teardown=teardown, rounds=rounds, iterations=1)
     if benchmark.disabled:
         return None
-    deadline = time.perf_counter() + 3 * effort.budget_s
+    deadline = time.perf_counter() + 2 * effort.budget_s
     while sum(disturbed) > len(disturbed) - rounds and time.perf_counter() < deadline:
         setup()
         target()

@@ -48,6 +48,7 @@ GROUPS = Pattern(kind="n:m", m=16)
 
 QUICK_LEVELS = (0.5, 0.8, 0.9, 0.97)
 QUICK_ENDS = (0.5, 0.9, 0.97)
+QUICK_PAIR = (0.8, 0.97)
 FULL_LEVELS = (0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.98, 0.99)
 GROUP_LEVELS = {4: (0.5, 0.75), 16: (0.5, 0.875, 0.9375, 0.75)}
 """Sparsities that n:4 and n:16 can have, the ones that a short profile needs first."""
@@ -63,9 +64,9 @@ def cases(profile: str) -> list[Case]:
         return [
             *_grid(ATTENTION, (ELEMENT, BLOCK), QUICK_LEVELS),
             *_grid(ATTENTION, (POWER_LAW, PLANE, CHANNEL, GROUPS), QUICK_ENDS),
-            *_grid(MLP, (BLOCK,), QUICK_ENDS),
-            *_grid(CONV4, (ELEMENT,), QUICK_ENDS),
-            *_grid(ATTENTION, (BLOCK,), QUICK_ENDS, "matmul_backward"),
+            *_grid(MLP, (BLOCK,), QUICK_PAIR),
+            *_grid(CONV4, (ELEMENT,), QUICK_PAIR),
+            *_grid(ATTENTION, (BLOCK,), QUICK_PAIR, "matmul_backward"),
         ]
     blocks = tuple(Pattern(kind="block", block=(size, size)) for size in (8, 16, 32, 64, 128))
     patterns = (ELEMENT, POWER_LAW, *blocks, PLANE, CHANNEL, Pattern(kind="n:m", m=4), GROUPS)

@@ -107,7 +107,7 @@ def test_a_suite_runs_under_plain_pytest_and_its_json_carries_the_row(tmp_path: 
     assert result.returncode == 0, result.stdout + result.stderr
     found = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))
     assert found["sparsebench_machine"]["threads"] >= 1
-    assert len(found["benchmarks"]) == 6
+    assert len(found["benchmarks"]) == 2
     for benchmark in found["benchmarks"]:
         info = benchmark["extra_info"]
         assert (info["representation"], info["status"]) == ("torch-csr", "ok")
