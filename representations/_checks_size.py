@@ -92,7 +92,7 @@ def _limited_memory() -> Iterator[None]:
     CUDA maps far more addresses than it uses, so where it is initialised there is no limit; there an oversized
     allocation fails on the device, or is seen in the peak.
     """
-    if sys.platform != "linux" or torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+    if sys.platform != "linux" or torch.cuda.is_initialized():
         yield
         return
     import resource  # a Unix module

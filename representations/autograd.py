@@ -52,7 +52,7 @@ def matmul(representation: Representation, x: Tensor, values: Tensor | None = No
     columns = representation.matrix_shape[1]
     if x.dim() != 2 or x.shape[0] != columns:
         raise ValueError(f"expected x of shape ({columns}, n), got {tuple(x.shape)}")
-    result = _Matmul.apply(leaf, x, representation)
+    result = _Matmul.apply(leaf, x, representation)  # type: ignore[no-untyped-call]  # torch leaves it without types
     if not isinstance(result, Tensor):
         raise TypeError(f"expected a tensor from {representation.name}.matmul, got {type(result).__name__}")
     return result

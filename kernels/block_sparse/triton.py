@@ -65,7 +65,7 @@ def sdd(index: BlockIndex, a: Tensor, b: Tensor) -> Tensor:
     down, across = (-(-side // constants[tile]) for side, tile in zip(index.block, ("ROWS", "COLUMNS"), strict=True))
     programs = index.blocks * down * across
     if programs:
-        with torch.cuda.device_of(a):  # type: ignore[no-untyped-call]
+        with torch.cuda.device_of(a):
             _sampled[_launch(programs)](
                 a.detach(), b.detach(), index.row, index.order, index.col, out, *index.shape, a.shape[1],
                 *a.stride(), *b.stride(), **constants,
@@ -120,7 +120,7 @@ def _multiply(index: BlockIndex, values: Tensor, x: Tensor, *, transposed: bool)
     pieces = -(-constants["HEIGHT"] // constants["ROWS"])
     programs = index.grid[1 if transposed else 0] * pieces * -(-n // constants["COLUMNS"])
     if programs:
-        with torch.cuda.device_of(x):  # type: ignore[no-untyped-call]
+        with torch.cuda.device_of(x):
             _product[_launch(programs)](
                 values.detach(), starts, others, order, x.detach(), out, rows, inner, n, *x.stride(), **constants
             )

@@ -76,7 +76,7 @@ def library(device: torch.device) -> str:
     """Return the library that torch's sparse products call on a device, for the name of a kernel."""
     if device.type == "cuda":
         return "cuSPARSE"
-    has_mkl: bool = torch.backends.mkl.is_available()  # type: ignore[no-untyped-call]
+    has_mkl: bool = torch.backends.mkl.is_available()
     return "MKL" if has_mkl else "torch without MKL"
 
 

@@ -130,7 +130,7 @@ class Samples:
     @property
     def ratios(self) -> np.ndarray:
         """Return reference ÷ candidate of each round."""
-        return np.array(self.reference_times) / np.array(self.times)
+        return np.divide(self.reference_times, self.times)
 
 
 @dataclass(frozen=True, kw_only=True)
