@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from datetime import datetime
 from enum import IntEnum
 from pathlib import Path
@@ -183,4 +184,6 @@ def newest_run() -> Path:
 def main() -> None:
     """Run the command line."""
     sys.path.insert(0, "")  # module:Class may name a module in the working directory, as with python -m
+    # torch says so once a process; who compares layouts knows, or reads it in torch's own documentation
+    warnings.filterwarnings("ignore", message="Sparse (CSR|CSC|BSR|BSC) tensor support is in beta")
     app()

@@ -26,6 +26,10 @@ class Dense(Representation):
         """Copy the tensor; see `Representation.build`."""
         return cls(tensor, strided_matrix(tensor).clone(memory_format=torch.contiguous_format))
 
+    def kernel(self, operation: str) -> str:
+        """Return torch's dense product, and for conv2d what stands before it."""
+        return "unfold + torch.mm" if operation == "conv2d" else "torch.mm"
+
     def to_dense(self) -> Tensor:
         """Return a copy."""
         return self._matrix.reshape(self.shape).clone()
