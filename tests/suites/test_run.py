@@ -84,13 +84,24 @@ def test_ctrl_c_keeps_finished_rows_and_the_report_works_on_them(tmp_path: Path)
     run = tmp_path / "run"
     command = [str(SPARSEBENCH), *SMALL, "--representation=dense", "--representation=bad_representations:Hangs",
                "--out", str(run)]  # fmt: skip
-    process = subprocess.Popen(command, env=environment(HERE), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    deadline = time.monotonic() + 120
-    while not (run / "cells.jsonl").exists():
-        assert time.monotonic() < deadline, "no cell was finished in two minutes"
-        time.sleep(0.2)
-    process.send_signal(signal.SIGINT)
-    output, errors = process.communicate(timeout=60)
+    process = subprocess.Popen(
+        command,
+        env=environment(HERE),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        # a shell that put these tests into the background has them ignore Ctrl-C, and children inherit that
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    try:
+        deadline = time.monotonic() + 120
+        while not (run / "cells.jsonl").exists():
+            assert time.monotonic() < deadline, "no cell was finished in two minutes"
+            time.sleep(0.2)
+        process.send_signal(signal.SIGINT)
+        output, errors = process.communicate(timeout=60)
+    finally:
+        process.kill()
+        process.communicate()
     assert process.returncode == 130, errors.decode()
     assert "interrupted; every finished cell is in" in output.decode()
     assert [row["status"] for row in rows(run)] == ["ok"]
