@@ -27,6 +27,7 @@ DEPTH = 1024
 _FASTMATH = {"reassoc", "contract"}
 _SERIAL: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": _FASTMATH}
 _PARALLEL: dict[str, Any] = {**_SERIAL, "parallel": True}
+# numba ships its decorators without types: that alone is what the ignores beside them are for
 
 
 def dsd(index: BlockIndex, values: Tensor, x: Tensor) -> Tensor:

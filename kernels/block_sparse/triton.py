@@ -24,6 +24,8 @@ DTYPES: tuple[torch.dtype, ...] = (torch.float32, torch.float16, torch.bfloat16)
 INTERPRETED: bool = bool(triton.knobs.runtime.interpret)
 """Whether the kernels below were made for Triton's interpreter: `triton.jit` decides it once, when this is imported."""
 
+# triton ships its decorators without types, and a kernel's arguments have none that Python knows: hence the ignores
+
 _TILE = 64
 """The longest side of a tile."""
 
