@@ -1,18 +1,14 @@
-"""Define where the stored blocks stand, in both orders, and check everything that a kernel is handed."""
+"""Define where the stored blocks stand, in both orders."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 _LARGEST = 2**31 - 1
-
-Operand = tuple[str, Tensor, tuple[int | None, ...]]
-"""A tensor's name, itself, and the sizes that it must have; None stands for n, which all operands share."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -140,44 +136,6 @@ def dense_from_blocks(index: BlockIndex, values: Tensor) -> Tensor:
     padded = values.new_zeros((down, height, across, width))
     padded[index.block_rows(), :, index.col.long(), :] = values.detach()
     return padded.view(down * height, across * width)[:m, :k].contiguous()
-
-
-def check_operands(
-    index: BlockIndex, operands: Sequence[Operand], dtypes: Collection[torch.dtype] | None = None
-) -> None:
-    """Raise ValueError unless the operands of a product fit the index and each other.
-
-    Args:
-        index: of the stored blocks; it was checked when it was made.
-        operands: what the product reads; one named "values" must be contiguous.
-        dtypes: what the kernel can compute in; None for any.
-    """
-    first_name, first, _ = operands[0]
-    n: int | None = None
-    for name, tensor, sizes in operands:
-        if tensor.layout != torch.strided or tensor.dim() != len(sizes):
-            raise ValueError(
-                f"expected {name} strided and {len(sizes)}-D, got {tensor.dim()}-D {tensor.layout}; convert it first"
-            )
-        for size, got in zip(sizes, tensor.shape, strict=True):
-            n = got if size is None and n is None else n
-            if got != (n if size is None else size):
-                want = ", ".join(("n" if n is None else str(n)) if s is None else str(s) for s in sizes)
-                raise ValueError(
-                    f"expected {name} of shape ({want}), got {tuple(tensor.shape)}; "
-                    f"the matrix is {index.shape} in {index.blocks} blocks of {index.block}"
-                )
-        if tensor.dtype != first.dtype:
-            raise ValueError(f"expected {name} in {first.dtype} as {first_name} is, got {tensor.dtype}; convert one")
-        if tensor.device != index.device:
-            raise ValueError(f"expected {name} on {index.device} as the index is, got {tensor.device}; move one")
-        if name == "values" and not tensor.is_contiguous():
-            raise ValueError(f"expected contiguous values, got strides {tensor.stride()}; call .contiguous()")
-    if dtypes is not None and first.dtype not in dtypes:
-        known = ", ".join(str(dtype) for dtype in dtypes)
-        raise ValueError(
-            f"expected {first_name} in one of {known}, got {first.dtype}; convert it or use another kernel"
-        )
 
 
 def _grid(shape: tuple[int, int], block: tuple[int, int]) -> tuple[int, int]:

@@ -6,51 +6,62 @@ from collections.abc import Iterator
 
 from torch import Tensor
 
-from sparsebench.kernels.block_sparse.layout import BlockIndex, check_operands
+from sparsebench.kernels.block_sparse.layout import BlockIndex
+from sparsebench.kernels.block_sparse.operands import check_product, check_sampled
 
 
-def dsd(index: BlockIndex, values: Tensor, x: Tensor) -> Tensor:
-    """Return self @ x, (m, k) @ (k, n) -> (m, n).
+def dsd(index: BlockIndex, values: Tensor, x: Tensor, *, transposed: bool = False) -> Tensor:
+    """Return S @ x, (m, k) @ (..., k, n) -> (..., m, n), or Sᵀ @ x, (k, m) @ (..., m, n) -> (..., k, n).
 
     Args:
-        index: of the stored blocks.
+        index: of the stored blocks of S (m, k).
         values: (blocks, height, width), contiguous.
-        x: (k, n), any strides.
+        x: any strides; leading dimensions are a batch.
+        transposed: multiply by Sᵀ.
 
     Raises:
         ValueError: if the operands do not fit.
     """
-    check_operands(index, [("values", values, (index.blocks, *index.block)), ("x", x, (index.shape[1], None))])
-    out = x.new_zeros((index.shape[0], x.shape[1]))
+    check_product(index, values, x, axis=-2, transposed=transposed)
+    out = x.new_zeros((*x.shape[:-2], index.shape[1 if transposed else 0], x.shape[-1]))
     for p, rows, columns in _places(index):
-        out[rows] += _inside(values[p], rows, columns) @ x[columns]
+        block = _inside(values[p], rows, columns)
+        if transposed:
+            out[..., columns, :] += block.t() @ x[..., rows, :]
+        else:
+            out[..., rows, :] += block @ x[..., columns, :]
     return out
 
 
-def dsd_transposed(index: BlockIndex, values: Tensor, x: Tensor) -> Tensor:
-    """Return selfᵀ @ x, (k, m) @ (m, n) -> (k, n); arguments as in `dsd`, x (m, n)."""
-    check_operands(index, [("values", values, (index.blocks, *index.block)), ("x", x, (index.shape[0], None))])
-    out = x.new_zeros((index.shape[1], x.shape[1]))
-    for p, rows, columns in _places(index):
-        out[columns] += _inside(values[p], rows, columns).t() @ x[rows]
-    return out
+def dds(index: BlockIndex, values: Tensor, x: Tensor, *, transposed: bool = False) -> Tensor:
+    """Return x @ S, (..., n, m) @ (m, k) -> (..., n, k), or x @ Sᵀ, (..., n, k) @ (k, m) -> (..., n, m).
+
+    Arguments and errors as in `dsd`.
+    """
+    check_product(index, values, x, axis=-1, transposed=not transposed)
+    return dsd(index, values, x.mT, transposed=not transposed).mT.contiguous()
 
 
-def sdd(index: BlockIndex, a: Tensor, b: Tensor) -> Tensor:
-    """Return (a @ b) at the stored blocks, (m, n) @ (n, k) -> (blocks, height, width), 0 in the padding.
+def sdd(index: BlockIndex, a: Tensor, b: Tensor, *, transposed: bool = False) -> Tensor:
+    """Return (a @ b) at the stored blocks, (..., m, n) @ (..., n, k) -> (blocks, height, width), 0 in the padding.
 
     Args:
-        index: of the stored blocks.
-        a: (m, n), any strides.
-        b: (n, k), any strides.
+        index: of the stored blocks of a matrix (m, k).
+        a: (..., m, n), any strides.
+        b: (..., n, k), any strides; the products of a batch are added up.
+        transposed: a is (..., k, n) and b is (..., n, m): the places are those of the transposed matrix, and the blocks
+            of (a @ b)ᵀ are returned.
 
     Raises:
         ValueError: if the operands do not fit.
     """
-    check_operands(index, [("a", a, (index.shape[0], None)), ("b", b, (None, index.shape[1]))])
+    check_sampled(index, a, b, transposed=transposed)
+    if transposed:
+        return sdd(index, b.mT, a.mT)
     out = a.new_zeros((index.blocks, *index.block))
     for p, rows, columns in _places(index):
-        _inside(out[p], rows, columns)[:] = a[rows] @ b[:, columns]
+        product = a[..., rows, :] @ b[..., :, columns]
+        _inside(out[p], rows, columns)[:] = product.reshape(-1, *product.shape[-2:]).sum(0)
     return out
 
 

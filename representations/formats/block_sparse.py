@@ -1,16 +1,15 @@
-"""Hold the blocks that have a non-zero, multiplied by our own kernels: numba on the CPU, Triton on the GPU."""
+"""Hold the blocks that have a non-zero, multiplied by our own kernels: numba and LLVM on the CPU, Triton on the GPU."""
 
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Self
+from types import ModuleType
+from typing import Any, ClassVar, Self
 
-import torch
 from torch import Tensor
 
 from sparsebench.kernels.block_sparse.layout import BlockIndex, blocks_from_elements, dense_from_blocks
+from sparsebench.kernels.block_sparse.products import backend
 from sparsebench.representations.base import Representation, Spec, Storage, coo_matrix
 from sparsebench.representations.pattern import Pattern
 
@@ -18,61 +17,21 @@ DEFAULT_BLOCK = (32, 32)
 """The block where the pattern names none: it fills the tiles that tensor cores multiply, and its index is 0.3 % of its
 values. A non-zero that stands alone in it costs 4 KiB in float32: name a smaller block for scattered ones."""
 
-Product = Callable[[BlockIndex, Tensor, Tensor], Tensor]
-
-
-@dataclass(frozen=True, kw_only=True)
-class BlockKernels:
-    """The three products of one kernel family, and the name that results give it.
-
-    Attributes:
-        name: "numba" or "triton".
-        dtypes: what it computes in.
-        dsd: (index, values, x) -> self @ x.
-        dsd_transposed: (index, values, x) -> selfᵀ @ x.
-        sdd: (index, a, b) -> (a @ b) at the stored blocks.
-    """
-
-    name: str
-    dtypes: tuple[torch.dtype, ...]
-    dsd: Product
-    dsd_transposed: Product
-    sdd: Product
-
-
-def block_kernels(device: str) -> BlockKernels:
-    """Return the kernels for a type of device; whoever computes and whoever says what computed both ask here.
-
-    Raises:
-        ValueError: if there are none for it.
-    """
-    # imported late: neither needs to be installed where the other one is used, and both take a while to import
-    if device == "cpu":
-        from sparsebench.kernels.block_sparse import cpu
-
-        return BlockKernels(
-            name="numba", dtypes=cpu.DTYPES, dsd=cpu.dsd, dsd_transposed=cpu.dsd_transposed, sdd=cpu.sdd
-        )
-    if device == "cuda":
-        from sparsebench.kernels.block_sparse import triton
-
-        return BlockKernels(
-            name="triton", dtypes=triton.DTYPES, dsd=triton.dsd, dsd_transposed=triton.dsd_transposed, sdd=triton.sdd
-        )
-    raise ValueError(f"expected a device of cpu, cuda, got {device!r}; move the tensor")
+_LIBRARIES = {"cpu": "numba", "cuda": "triton"}
+"""What the kernels of a type of device are written in."""
 
 
 def block_unsupported(spec: Spec) -> str | None:
     """Return why the block kernels cannot do `spec`, in one line, or None if they can."""
-    library = {"cpu": "numba", "cuda": "triton"}.get(spec.device)
+    library = _LIBRARIES.get(spec.device)
     if library is None:
         return f"block kernels run on cpu and cuda, not on {spec.device}"
     if importlib.util.find_spec(library) is None:
         return f"block kernels on {spec.device} need {library}, which is not installed"
-    kernels = block_kernels(spec.device)
-    if spec.dtype not in kernels.dtypes:
-        known = ", ".join(str(dtype).removeprefix("torch.") for dtype in kernels.dtypes)
-        return f"the {kernels.name} kernels compute in {known}, not in {str(spec.dtype).removeprefix('torch.')}"
+    dtypes = backend(spec.device).DTYPES
+    if spec.dtype not in dtypes:
+        known = ", ".join(str(dtype).removeprefix("torch.") for dtype in dtypes)
+        return f"the {library} kernels compute in {known}, not in {str(spec.dtype).removeprefix('torch.')}"
     return None
 
 
@@ -106,6 +65,8 @@ class BlockSparse(Representation):
     """
 
     name = "block-sparse"
+    micro: ClassVar[str | None] = None
+    """The only micro-kernel to choose from on the CPU: "generated", "blas" or "mkl"; None for the fastest here."""
 
     def __init__(self, source: Tensor, index: BlockIndex, values: Tensor, *, transposed: bool = False) -> None:
         """Take an index and values, not copied; `transposed` tells that they hold the transpose of this matrix."""
@@ -113,6 +74,8 @@ class BlockSparse(Representation):
         self._index = index
         self._values = values
         self._transposed = transposed
+        self._columns: dict[str, int] = {}
+        """n of the last call by operation, as the kernel depends on it; shared with `with_values`."""
 
     @classmethod
     def build(cls, tensor: Tensor, pattern: Pattern | None = None) -> Self:
@@ -131,9 +94,20 @@ class BlockSparse(Representation):
         return block_unsupported(spec)
 
     def kernel(self, operation: str) -> str:
-        """Return "numba" or "triton", and for conv2d what stands before it."""
-        name = block_kernels(self.device.type).name
-        return f"unfold+{name}" if operation == "conv2d" else name
+        """Return what ran in the last call: micro-kernel and tile on the CPU ("numba" before any), "triton" on CUDA."""
+        if operation == "conv2d":
+            return f"unfold + {self.kernel('matmul')}"
+        n = self._columns.get(operation)
+        if self.device.type != "cpu" or n is None:
+            return _LIBRARIES[self.device.type]
+        which = backend("cpu").which
+        if operation == "sampled_matmul":  # b as the transpose of a contiguous tensor, as it is in training
+            choice = which("sdd", self._index, self.dtype, n, transposed=True, choice=self.micro)
+        else:
+            flipped = self._transposed != (operation == "rmatmul")
+            choice = which("dsd", self._index, self.dtype, n, transposed=flipped, choice=self.micro)
+        name: str = choice.name
+        return name
 
     def to_dense(self) -> Tensor:
         """Return a new strided tensor."""
@@ -146,11 +120,11 @@ class BlockSparse(Representation):
         Raises:
             ValueError: if shape, dtype or device of x do not fit.
         """
-        return self._multiply(x, transposed=self._transposed)
+        return self._multiply("matmul", x, transposed=self._transposed)
 
     def rmatmul(self, x: Tensor) -> Tensor:
         """Return selfᵀ @ x, (k, m) @ (m, n) -> (k, n), from the same values; errors as in `matmul`."""
-        return self._multiply(x, transposed=not self._transposed)
+        return self._multiply("rmatmul", x, transposed=not self._transposed)
 
     def sampled_matmul(self, a: Tensor, b: Tensor) -> Tensor:
         """Return (a @ b) at the stored blocks, (m, n) @ (n, k), shaped as `values`, 0 in the padding.
@@ -158,8 +132,9 @@ class BlockSparse(Representation):
         Raises:
             ValueError: if shape, dtype or device of a or b do not fit.
         """
-        sdd = block_kernels(self.device.type).sdd
-        return sdd(self._index, b.t(), a.t()) if self._transposed else sdd(self._index, a, b)
+        self._columns["sampled_matmul"] = a.shape[-1]
+        product: Tensor = self._backend.sdd(self._index, a, b, transposed=self._transposed, **self._options)
+        return product
 
     @property
     def values(self) -> Tensor:
@@ -178,7 +153,9 @@ class BlockSparse(Representation):
                 f"on {values.device}; start from .values"
             )
         source = stand_in(values, self.shape)
-        return type(self)(source, self._index, values.contiguous(), transposed=self._transposed)
+        twin = type(self)(source, self._index, values.contiguous(), transposed=self._transposed)
+        twin._columns = self._columns
+        return twin
 
     def transpose(self) -> BlockSparse:
         """Return selfᵀ as a matrix (k, m) that shares values and index."""
@@ -189,7 +166,15 @@ class BlockSparse(Representation):
         """Return the bytes of the values, and of the index in both orders."""
         return Storage(value_bytes=self._values.numel() * self._values.element_size(), index_bytes=self._index.nbytes)
 
-    def _multiply(self, x: Tensor, *, transposed: bool) -> Tensor:
-        kernels = block_kernels(self.device.type)
-        product = kernels.dsd_transposed if transposed else kernels.dsd
-        return product(self._index, self._values, x)
+    def _multiply(self, operation: str, x: Tensor, *, transposed: bool) -> Tensor:
+        self._columns[operation] = x.shape[-1]
+        product: Tensor = self._backend.dsd(self._index, self._values, x, transposed=transposed, **self._options)
+        return product
+
+    @property
+    def _backend(self) -> ModuleType:
+        return backend(self.device.type)
+
+    @property
+    def _options(self) -> dict[str, Any]:
+        return {"choice": self.micro} if self.device.type == "cpu" and self.micro else {}

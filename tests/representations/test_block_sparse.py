@@ -8,11 +8,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from sparsebench.kernels.block_sparse import cpu
+from sparsebench.kernels.block_sparse import cpu_launch
 from sparsebench.representations import autograd
 from sparsebench.representations.allocation import peak_allocation
 from sparsebench.representations.base import Spec
 from sparsebench.representations.formats.block_sparse import DEFAULT_BLOCK, BlockSparse
+from sparsebench.representations.formats.block_sparse_micro import (
+    BlockSparseBlas,
+    BlockSparseGenerated,
+    BlockSparseMkl,
+)
 from sparsebench.representations.pattern import Pattern
 
 PATTERNS = [
@@ -177,30 +182,64 @@ def test_storage_is_what_is_held(sparsity: float) -> None:
 
 
 @pytest.mark.parametrize(
-    ("operation", "kernel"), [("matmul", "dsd"), ("rmatmul", "dsd_transposed"), ("sampled_matmul", "sdd")]
+    ("operation", "kernel"), [("matmul", "dsd"), ("rmatmul", "dsd"), ("sampled_matmul", "sdd"), ("narrow", "dds")]
 )
-def test_the_kernel_named_is_the_one_that_runs(operation: str, kernel: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    held = BlockSparse.build(Pattern(kind="element").tensor((40, 40), 0.9, seed=0))
+@pytest.mark.parametrize("cls", [BlockSparse, BlockSparseGenerated, BlockSparseBlas, BlockSparseMkl])
+def test_the_kernel_named_is_the_one_that_runs(
+    cls: type[BlockSparse], operation: str, kernel: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if reason := cls.unsupported(Spec(operation="matmul", shape=(40, 40), dtype=torch.float32, device="cpu")):
+        pytest.skip(reason)
+    held = cls.build(Pattern(kind="element").tensor((40, 40), 0.9, seed=0))
     ran: list[str] = []
-    real = getattr(cpu, kernel)
-    monkeypatch.setattr(cpu, kernel, lambda *operands: ran.append("numba") or real(*operands))
-    x = normal(40, 40, dtype=torch.float32)
-    getattr(held, operation)(*((x, x) if operation == "sampled_matmul" else (x,)))
-    assert ran == [held.kernel(operation)]
+    real = getattr(cpu_launch, kernel)
+    monkeypatch.setattr(cpu_launch, kernel, lambda *operands: ran.append(operands[-1].name) or real(*operands))
+    x = normal(40, 3 if operation == "narrow" else 40, dtype=torch.float32)
+    method = "matmul" if operation == "narrow" else operation
+    getattr(held, method)(*((x, x.t()) if operation == "sampled_matmul" else (x,)))
+    assert ran == [held.kernel(method)]
+    words = {"generated": "LLVM", "blas": "BLAS", "mkl": "MKL JIT"}
+    assert words.get(cls.micro or "", "numba") in ran[0]
 
 
-def test_half_precision_is_refused_on_the_cpu_with_a_reason() -> None:
-    for dtype in (torch.float16, torch.bfloat16, torch.int64):
+def test_other_dtypes_and_devices_are_refused_with_a_reason() -> None:
+    for dtype in (torch.int64, torch.complex64):
         reason = BlockSparse.unsupported(Spec(operation="matmul", shape=(4, 4), dtype=dtype, device="cpu"))
         assert reason is not None
         assert "\n" not in reason
-        with pytest.raises(ValueError, match="numba kernels compute in float32, float64") as caught:
+        with pytest.raises(ValueError, match="numba kernels compute in float32, float64, ") as caught:
             BlockSparse.build(torch.ones(4, 4, dtype=dtype))
         assert reason in str(caught.value)
-    assert BlockSparse.unsupported(Spec(operation="matmul", shape=(4, 4), dtype=torch.float32, device="cpu")) is None
+    for dtype in (torch.float32, torch.bfloat16):
+        assert BlockSparse.unsupported(Spec(operation="matmul", shape=(4, 4), dtype=dtype, device="cpu")) is None
     assert "mps" in str(
         BlockSparse.unsupported(Spec(operation="matmul", shape=(4, 4), dtype=torch.float32, device="mps"))
     )
+    for cls in (BlockSparseBlas, BlockSparseMkl):
+        half = Spec(operation="matmul", shape=(4, 4), dtype=torch.bfloat16, device="cpu")
+        assert "bfloat16" in str(cls.unsupported(half)) or "not installed" in str(cls.unsupported(half))
+        assert "CPU" in str(cls.unsupported(Spec(operation="matmul", shape=(4, 4), dtype=torch.float32, device="cuda")))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_halves_train_and_keep_their_dtype(dtype: torch.dtype) -> None:
+    pattern = Pattern(kind="block", block=(8, 8))
+    tensor = pattern.tensor((40, 48), 0.5, seed=0, dtype=dtype)
+    held = BlockSparse.build(tensor, pattern)
+    values, x = held.values.clone().requires_grad_(), normal(48, 20, dtype=dtype).requires_grad_()
+    product = autograd.matmul(held, x, values)
+    g = normal(40, 20, dtype=dtype)
+    product.backward(g)
+    eps = torch.finfo(dtype).eps
+    wide, deep = tensor.double(), x.detach().double()
+    for got, want in ((product, wide @ deep), (x.grad, wide.t() @ g.double())):
+        assert got is not None
+        assert got.dtype == dtype
+        assert (got.double() - want).abs().max() <= 2 * eps * want.abs().max()
+    assert values.grad is not None
+    weight = held.with_values(values.grad).to_dense()
+    want = torch.where(tensor != 0, g.double() @ deep.t(), 0.0)
+    assert (weight.double() - want).abs().max() <= 2 * eps * want.abs().max()
 
 
 def test_bad_input_is_refused() -> None:
