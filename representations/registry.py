@@ -21,11 +21,13 @@ BUILTIN: dict[str, str] = {
     "planes": _FORMATS + "planes:Planes",
     "scipy-csr": _FORMATS + "scipy_csr:ScipyCsr",
     "scipy-coo": _FORMATS + "scipy_coo:ScipyCoo",
+    "scipy-bsr": _FORMATS + "scipy_bsr:ScipyBsr",
     "torch-coo": _FORMATS + "torch_coo:TorchCoo",
     "torch-csr": _FORMATS + "torch_csr:TorchCsr",
     "torch-csc": _FORMATS + "torch_csc:TorchCsc",
     "torch-bsr": _FORMATS + "torch_bsr:TorchBsr",
     "torch-bsc": _FORMATS + "torch_bsc:TorchBsc",
+    "torch-semi-structured": _FORMATS + "torch_semi_structured:TorchSemiStructured",
     "block-sparse": _FORMATS + "block_sparse:BlockSparse",
 }
 """Our own, in the order of tables. Each is loaded when asked for, so that one broken file costs one name."""

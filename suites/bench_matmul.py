@@ -1,4 +1,4 @@
-"""Time sparse @ dense, and its training step, at the shapes of real layers, on every representation.
+"""Time sparse @ dense, its transposed and its sampled product, and a training step, on every representation.
 
 pytest suites/bench_matmul.py --benchmark-only --representation torch-csr --benchmark-json=out.json
 """

@@ -93,6 +93,7 @@ class Cell:
     speedup: float | None = None
     speedup_low: float | None = None
     speedup_high: float | None = None
+    efficiency: float | None = None
     visits: int | None = None
     rounds: int | None = None
     disturbed_rounds: int | None = None

@@ -72,7 +72,9 @@ def run(
         list[str] | None, typer.Option(help="Only this one (name or module:Class); may be repeated.")
     ] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
-    profile: Annotated[str, typer.Option(help="quick (minutes) or full (hours).")] = "quick",
+    profile: Annotated[
+        str, typer.Option(help="quick (minutes), full (hours), or gpu (minutes, matmul on CUDA).")
+    ] = "quick",
     only: Annotated[
         str | None, typer.Option(help="Only cells whose id holds this text, as '|block-32x32|' or 'attention'.")
     ] = None,
@@ -90,6 +92,8 @@ def run(
 
     if reason := machine.device_problem(device):
         refuse(reason)
+    if profile == "gpu" and device != "cuda":
+        refuse(f"expected --device cuda with --profile gpu, got {device}: its products take a CPU days; choose quick")
     try:
         folder = download_mnist() if download else check_folder(data_folder(data))
         path = out or RUNS / datetime.now().strftime("%Y-%m-%d-%H%M%S")

@@ -97,7 +97,7 @@ def plan(workload: Workload, profile: str, representations: list[str], only: str
 
     Args:
         workload: a suite's.
-        profile: "quick" or "full".
+        profile: "quick", "full" or "gpu".
         representations: names.
         only: keep the cells whose id holds this text, as "attention" or "|block-32x32|".
     """

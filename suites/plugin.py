@@ -27,7 +27,7 @@ from sparsebench.suites.workloads.problem import Problem, Workload
 OPTIONS: dict[str, dict[str, Any]] = {
     "--representation": {"action": "append", "help": "measure only this one (name or module:Class); may be repeated"},
     "--device": {"default": "cpu", "help": "cpu or cuda"},
-    "--profile": {"default": "quick", "help": "quick or full"},
+    "--profile": {"default": "quick", "help": "quick, full or gpu"},
     "--data": {"default": None, "help": "a folder that holds the four MNIST files; also SPARSEBENCH_DATA"},
     "--threads": {"default": None, "type": int, "help": "threads for torch, numba and BLAS alike"},
     "--visit": {"default": 1, "type": int, "help": "come back to cells that were visited less often than this"},

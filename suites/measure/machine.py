@@ -113,8 +113,10 @@ def _gpu() -> dict[str, Any]:
         "cuda": torch.version.cuda,
         "allow_tf32": torch.backends.cuda.matmul.allow_tf32,
     }
-    import pynvml  # imported late: it is of use only where there is a GPU
-
+    try:
+        import pynvml  # imported late: it is of use only where there is a GPU, and a run there does without it
+    except ImportError:
+        return facts | {"driver": "unknown (nvidia-ml-py is not installed)"}
     try:
         pynvml.nvmlInit()
         handle = pynvml.nvmlDeviceGetHandleByIndex(0)

@@ -31,7 +31,7 @@ def weigh(problem: Problem, cls: type[Representation], action: Action) -> Weight
         [lambda: cls.build(problem.tensor, problem.case.pattern), action], problem.device
     )
     return Weight(
-        workspace_bytes=max(0, peak - sum(held_bytes(output) for output in problem.outputs(result))),
+        workspace_bytes=max(0, peak - sum(held_bytes(output) for output in problem.held(result))),
         build_peak_bytes=build_peak,
     )
 

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 
 from sparsebench.representations.base import Representation
@@ -26,6 +27,9 @@ from sparsebench.suites.measure.fidelity import TOLERANCES, worst_error
 from sparsebench.suites.measure.memory import weigh
 from sparsebench.suites.measure.timing import Clock, Effort, Samples, Timing, fastest, summarise, time_paired
 from sparsebench.suites.workloads.problem import Action, Problem
+
+LOST = 3
+"""Exit status of a worker whose device is lost."""
 
 
 class ReferenceChoice:
@@ -94,6 +98,9 @@ def measure(
 
     Returns:
         the cell with all visits in it, and the rounds of this one.
+
+    Raises:
+        pytest.exit.Exception: if an error has cost this process its device; the session ends with status LOST.
     """
     start = blank(problem.case, name, problem.device, status="crashed", reason="not finished")
     samples: Samples | None = None
@@ -103,6 +110,9 @@ def measure(
         else:
             cell, samples = _attempt(start, problem, name, benchmark, gauge, earlier)
     except Exception as error:
+        if device_is_lost(problem.device):
+            # every further cell of this process would fail too: the runner buries this one and starts a new worker
+            pytest.exit(f"{type(error).__name__}: {first_line(error)}", returncode=LOST)
         status = "oom" if is_out_of_memory(error) else "crashed"
         cell = dataclasses.replace(start, status=status, reason=f"{type(error).__name__}: {first_line(error)}")
     stamp = datetime.now(UTC).isoformat(timespec="seconds")
@@ -119,9 +129,7 @@ def _attempt(
     if missing := missing_requirements(cls):
         reason = f"needs {', '.join(missing)}; install it beside sparsebench"
         return dataclasses.replace(start, status="not_installed", reason=reason), None
-    refusal = cls.unsupported(problem.spec())
-    if problem.spec().operation == "train" and not cls.trains():
-        refusal = "does not train: needs values, with_values, rmatmul and sampled_matmul of its own"
+    refusal = cls.unsupported(problem.spec()) or lacking(cls, problem.spec().operation)
     if refusal:
         return dataclasses.replace(start, status="unsupported", reason=refusal), None
 
@@ -157,6 +165,17 @@ def _attempt(
     return _timed(facts, problem, summarise(visits), len(visits)), samples
 
 
+def lacking(cls: type[Representation], operation: str) -> str | None:
+    """Return what a class would have to give for an operation and does not, in one line, or None."""
+    if operation == "train" and not cls.trains():
+        return "does not train: needs values, with_values, rmatmul and sampled_matmul of its own"
+    if operation == "sampled_matmul":
+        missing = [part for part in ("sampled_matmul", "values", "with_values") if not cls.native(part)]
+        if missing:
+            return f"cannot be derived: needs {', '.join(missing)} of its own, to compute or to lay out the result"
+    return None
+
+
 def _builds(
     facts: Cell, problem: Problem, cls: type[Representation], action: Action, gauge: Gauge, earlier: Earlier | None
 ) -> Cell:
@@ -175,6 +194,7 @@ def _timed(facts: Cell, problem: Problem, timing: Timing, visits: int) -> Cell:
     """Return the cell with what the rounds of all visits gave."""
     gain = timing.reference_time_s - timing.time_s
     pays_off = gain > 0 and facts.build_time_s is not None and not problem.builds_inside()
+    density = None if facts.achieved_sparsity is None else 1.0 - facts.achieved_sparsity
     return dataclasses.replace(
         facts,
         time_s=timing.time_s,
@@ -183,6 +203,7 @@ def _timed(facts: Cell, problem: Problem, timing: Timing, visits: int) -> Cell:
         speedup=timing.speedup,
         speedup_low=timing.speedup_low,
         speedup_high=timing.speedup_high,
+        efficiency=None if density is None else timing.speedup * density,
         visits=visits,
         rounds=timing.rounds,
         disturbed_rounds=timing.disturbed_rounds,
@@ -256,6 +277,17 @@ def _time_build(problem: Problem, cls: type[Representation], effort: Effort) -> 
 def _synchronise(device: str) -> None:
     if device == "cuda":
         torch.cuda.synchronize()
+
+
+def device_is_lost(device: str) -> bool:
+    """Tell whether an error, such as an illegal address, has left CUDA unusable for the rest of this process."""
+    if device != "cuda":
+        return False
+    try:
+        torch.cuda.synchronize()
+    except RuntimeError:
+        return True
+    return False
 
 
 def is_out_of_memory(error: BaseException) -> bool:

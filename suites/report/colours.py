@@ -36,11 +36,13 @@ OWN: dict[str, Look] = {
     "planes": Look(colour="#e8843c", marker="P"),
     "scipy-csr": Look(colour="#2f7fd0", marker="v"),
     "scipy-coo": Look(colour="#58b4e5", marker="^"),
+    "scipy-bsr": Look(colour="#3f5fa8", marker=">"),
     "torch-coo": Look(colour="#9a6bd8", marker="<"),
     "torch-csr": Look(colour="#1f9e7a", marker="D"),
     "torch-csc": Look(colour="#7bb63a", marker="d"),
     "torch-bsr": Look(colour="#cfa21a", marker="h"),
     "torch-bsc": Look(colour="#a3702c", marker="H"),
+    "torch-semi-structured": Look(colour="#5f6b2f", marker="8"),
     "block-sparse": Look(colour="#d83a68", marker="X"),
 }
 """Hue by family: reds hold blocks, greens torch's rows and columns, blues SciPy, greys dense."""

@@ -105,8 +105,8 @@ def cells_section(frame: pd.DataFrame) -> Section:
     """Return every cell in short; cells.csv has all columns."""
     head = (
         "workload", "operation", "shape", "dtype", "device", "pattern", "sparsity", "representation", "status",
-        "speed-up", "95 % interval", "trust", "time", "stored", "fill", "workspace", "build peak", "error",
-        "useful GFLOP/s",
+        "speed-up", "95 % interval", "trust", "efficiency", "time", "stored", "fill", "workspace", "build peak",
+        "error", "useful GFLOP/s",
     )  # fmt: skip
     rows = tuple(_cell(row) for row in frame.to_dict("records"))
     table = Table(title=count(len(frame), "cell"), head=head, rows=rows, folded=True)
@@ -126,6 +126,7 @@ def _cell(row: Mapping[Any, Any]) -> tuple[Value, ...]:
         words(row["workload"]), words(row["operation"]), words(times(row["shape"])), words(row["dtype"]),
         words(row["device"]), words(row["pattern"]), share(level), words(row["representation"]), status,
         figure(ratio(row["speedup"]), row["speedup"]), figure(interval(row), row["speedup_low"]), trust(mark_row(row)),
+        figure(significant(row["efficiency"], 2), row["efficiency"]),
         figure(seconds(row["time_s"]), row["time_s"]), figure(size(row["stored_bytes"]), row["stored_bytes"]),
         figure(significant(row["fill"]), row["fill"]), figure(size(row["workspace_bytes"]), row["workspace_bytes"]),
         figure(size(row["build_peak_bytes"]), row["build_peak_bytes"]),

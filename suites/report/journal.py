@@ -17,9 +17,9 @@ MACHINE = "machine.json"
 
 NUMBERS: tuple[str, ...] = (
     "sparsity", "achieved_sparsity", "seed", "time_s", "time_spread", "reference_time_s", "speedup", "speedup_low",
-    "speedup_high", "rounds", "inner_iterations", "build_time_s", "pays_off_after", "stored_bytes", "value_bytes",
-    "index_bytes", "dense_bytes", "fill", "workspace_bytes", "build_peak_bytes", "relative_error", "tolerance",
-    "quality", "useful_gflops", "threads", "visits", "disturbed_rounds",
+    "speedup_high", "efficiency", "rounds", "inner_iterations", "build_time_s", "pays_off_after", "stored_bytes",
+    "value_bytes", "index_bytes", "dense_bytes", "fill", "workspace_bytes", "build_peak_bytes", "relative_error",
+    "tolerance", "quality", "useful_gflops", "threads", "visits", "disturbed_rounds",
 )  # fmt: skip
 """Columns that hold numbers; what is no number there is read as missing."""
 

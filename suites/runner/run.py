@@ -30,7 +30,7 @@ class Order:
         suites: names.
         representations: names, or module:Class.
         device: "cpu" or "cuda".
-        profile: "quick" or "full".
+        profile: "quick", "full" or "gpu".
         data: folder with MNIST's files, or None.
         threads: for torch, numba and BLAS.
         cell_timeout_s: seconds for one cell.

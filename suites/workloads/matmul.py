@@ -1,13 +1,14 @@
-"""Multiply a sparse weight by dense activations, at the shapes of real layers."""
+"""Multiply a sparse weight by dense activations, at the shapes of real layers: forward, backward, and each product."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -15,86 +16,46 @@ from sparsebench.representations import autograd
 from sparsebench.representations.base import Representation, Spec
 from sparsebench.representations.pattern import Pattern
 from sparsebench.suites.cell import DTYPES, Case
+from sparsebench.suites.workloads.matmul_cases import cases
 from sparsebench.suites.workloads.problem import Action, Problem
 
-SUITE = "matmul"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Layer:
-    """A weight (m, k) and how many columns it meets.
-
-    Attributes:
-        name: where it comes from.
-        shape: (m, k, n).
-    """
-
-    name: str
-    shape: tuple[int, int, int]
-
-
-ATTENTION = Layer(name="transformer attention 512×512", shape=(512, 512, 128))
-MLP = Layer(name="transformer MLP 2048×512", shape=(2048, 512, 128))
-CONV3 = Layer(name="ResNet-50 conv3 1×1", shape=(128, 512, 784))
-CONV4 = Layer(name="ResNet-50 conv4 1×1", shape=(256, 1024, 196))
-"""He et al. 2015, table 1: the first 1×1 convolution of a conv3 (28² places) and a conv4 (14² places) bottleneck."""
-
-ELEMENT = Pattern(kind="element")
-POWER_LAW = Pattern(kind="power-law")
-BLOCK = Pattern(kind="block", block=(32, 32))
-PLANE = Pattern(kind="plane", block=(1, 16))
-CHANNEL = Pattern(kind="channel", block=(1, 16))
-GROUPS = Pattern(kind="n:m", m=16)
-
-QUICK_LEVELS = (0.5, 0.8, 0.9, 0.97)
-QUICK_ENDS = (0.5, 0.9, 0.97)
-QUICK_PAIR = (0.8, 0.97)
-FULL_LEVELS = (0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.98, 0.99)
-GROUP_LEVELS = {4: (0.5, 0.75), 16: (0.5, 0.875, 0.9375, 0.75)}
-"""Sparsities that n:4 and n:16 can have, the ones that a short profile needs first."""
-
-
-def cases(profile: str) -> list[Case]:
-    """Return the cases of a profile, those of one matrix next to each other.
-
-    quick: all patterns on one layer, blocks on a second and elements on a third, training on blocks. full: all patterns
-    on all layers, blocks of five sizes, training on all patterns of one layer.
-    """
-    if profile == "quick":
-        return [
-            *_grid(ATTENTION, (ELEMENT, BLOCK), QUICK_LEVELS),
-            *_grid(ATTENTION, (POWER_LAW, PLANE, CHANNEL, GROUPS), QUICK_ENDS),
-            *_grid(MLP, (BLOCK,), QUICK_PAIR),
-            *_grid(CONV4, (ELEMENT,), QUICK_PAIR),
-            *_grid(ATTENTION, (BLOCK,), QUICK_PAIR, "matmul_backward"),
-        ]
-    blocks = tuple(Pattern(kind="block", block=(size, size)) for size in (8, 16, 32, 64, 128))
-    patterns = (ELEMENT, POWER_LAW, *blocks, PLANE, CHANNEL, Pattern(kind="n:m", m=4), GROUPS)
-    forward = [case for layer in (ATTENTION, MLP, CONV3, CONV4) for case in _grid(layer, patterns, FULL_LEVELS)]
-    return forward + _grid(ATTENTION, patterns, FULL_LEVELS, "matmul_backward")
-
-
-def _grid(
-    layer: Layer, patterns: tuple[Pattern, ...], levels: tuple[float, ...], operation: str = "matmul"
-) -> list[Case]:
-    return [
-        Case(
-            suite=SUITE,
-            workload=layer.name,
-            operation=operation,
-            shape=layer.shape,
-            pattern=pattern,
-            sparsity=sparsity,
-        )
-        for pattern in patterns
-        for sparsity in (levels if pattern.m is None else GROUP_LEVELS[pattern.m][: len(levels)])
-    ]
+__all__ = ["cases", "problem"]
 
 
 def problem(case: Case, device: str, data: Path | None) -> Problem:
-    """Draw the matrix and the activations of a case; `data` is not needed."""
-    kinds: dict[str, type[MatmulProblem]] = {"matmul": MatmulProblem, "matmul_backward": TrainingProblem}
+    """Draw the matrix and the activations of a case; `data` is not needed.
+
+    Raises:
+        ValueError: if the case's operation is none of this suite's.
+    """
+    kinds: dict[str, type[MatmulProblem]] = {
+        "matmul": MatmulProblem,
+        "rmatmul": TransposedProblem,
+        "sampled_matmul": SampledProblem,
+        "matmul_backward": TrainingProblem,
+    }
+    if case.operation not in kinds:
+        raise ValueError(f"expected an operation of {', '.join(kinds)}, got {case.operation!r}")
     return kinds[case.operation](case, device)
+
+
+def drawn_blocks(
+    pattern: Pattern, shape: tuple[int, int], sparsity: float, seed: int, dtype: torch.dtype, device: str
+) -> Tensor:
+    """Draw a strided matrix (m, k) of whole blocks on a device, the blocks being those of `Pattern.tensor`.
+
+    The CPU would list every element of the blocks and sort the list, for seconds at 8192 × 8192. The values are
+    ±[0.5, 1.5] too, but not the same ones: they come from the device's own generator, seeded.
+    """
+    (rows, columns), (height, width) = shape, pattern.block
+    grid = math.ceil(rows / height), math.ceil(columns / width)
+    places = Pattern(kind="element").places(grid, sparsity, np.random.default_rng(seed))
+    kept = torch.zeros(grid, dtype=torch.bool)
+    kept[tuple(torch.from_numpy(numbers) for numbers in places)] = True
+    mask = kept.to(device).repeat_interleave(height, 0).repeat_interleave(width, 1)[:rows, :columns]
+    generator = torch.Generator(device).manual_seed(seed)
+    values = torch.rand(shape, generator=generator, device=device).mul_(2.0).sub_(1.0)
+    return torch.where(mask, torch.copysign(values.abs() + 0.5, values), 0.0).to(dtype)
 
 
 class MatmulProblem(Problem):
@@ -104,10 +65,14 @@ class MatmulProblem(Problem):
         self.case, self.device = case, device
         m, k, n = case.shape
         sparsity = case.sparsity if case.sparsity is not None else 0.0
-        self.tensor = case.pattern.tensor((m, k), sparsity, case.seed, DTYPES[case.dtype]).to(device)
-        generator = torch.Generator().manual_seed(case.seed + 1)
-        self.x = torch.randn(k, n, generator=generator).to(device, DTYPES[case.dtype])
-        self.g = torch.randn(m, n, generator=generator).to(device, DTYPES[case.dtype])
+        dtype = DTYPES[case.dtype]
+        if device == "cuda" and case.pattern.kind == "block":
+            self.tensor = drawn_blocks(case.pattern, (m, k), sparsity, case.seed, dtype, device)
+        else:
+            self.tensor = case.pattern.tensor((m, k), sparsity, case.seed, dtype).to(device)
+        generator = torch.Generator(device).manual_seed(case.seed + 1)
+        self.x = torch.randn(k, n, generator=generator, device=device).to(dtype)
+        self.g = torch.randn(m, n, generator=generator, device=device).to(dtype)
 
     def spec(self) -> Spec:
         """Ask for matmul."""
@@ -136,11 +101,11 @@ class MatmulProblem(Problem):
         return lambda: built.matmul(self.x)
 
     def outputs(self, result: Any) -> tuple[Tensor, ...]:
-        """Return (Y,)."""
+        """Return the one product."""
         return (result,)
 
     def oracle(self) -> tuple[Tensor, ...]:
-        """Return Y in float64."""
+        """Return the product in float64."""
         return (self._exact,)
 
     @cached_property
@@ -150,6 +115,66 @@ class MatmulProblem(Problem):
     def useful_flops(self) -> float:
         """Return 2 · non-zeros · n."""
         return 2.0 * int(torch.count_nonzero(self.tensor)) * self.case.shape[2]
+
+
+class TransposedProblem(MatmulProblem):
+    """Sᵀ @ G with G (m, n) dense: what training needs for the gradient of X, alone."""
+
+    def spec(self) -> Spec:
+        """Ask for the transposed product."""
+        return self._spec("rmatmul")
+
+    def native_parts(self) -> tuple[str, ...]:
+        """Return that product."""
+        return ("rmatmul",)
+
+    def references(self) -> Mapping[str, Action]:
+        """Return the dense transposed product with the weight in either order."""
+        return {name: partial(torch.matmul, weight.t(), self.g) for name, weight in self._dense_forms.items()}
+
+    def action(self, cls: type[Representation], built: Representation) -> Action:
+        """Return builtᵀ @ G."""
+        return lambda: built.rmatmul(self.g)
+
+    @cached_property
+    def _exact(self) -> Tensor:
+        return self.tensor.double().t() @ self.g.double()
+
+
+class SampledProblem(MatmulProblem):
+    """(G @ Xᵀ) at the stored places of S: what training needs for the gradient of the values, alone."""
+
+    def spec(self) -> Spec:
+        """Ask for the sampled product."""
+        return self._spec("sampled_matmul")
+
+    def native_parts(self) -> tuple[str, ...]:
+        """Return that product."""
+        return ("sampled_matmul",)
+
+    def references(self) -> Mapping[str, Action]:
+        """Return the whole product G @ Xᵀ, which a dense gradient costs, with the result in either order."""
+        return {
+            "dense row-major": lambda: self.g @ self.x.t(),
+            "dense column-major": lambda: (self.x @ self.g.t()).t(),
+        }
+
+    def action(self, cls: type[Representation], built: Representation) -> Action:
+        """Return the product at the stored places, laid out as the values are."""
+        return lambda: (built, built.sampled_matmul(self.g, self.x.t()))
+
+    def outputs(self, result: Any) -> tuple[Tensor, ...]:
+        """Return the product at the non-zeros of S; places that are only fill have no counterpart to judge by."""
+        built, values = result
+        return (torch.where(self.tensor != 0, built.with_values(values).to_dense(), 0),)
+
+    def held(self, result: Any) -> tuple[Tensor, ...]:
+        """Return the values alone."""
+        return (result[1],)
+
+    @cached_property
+    def _exact(self) -> Tensor:
+        return torch.where(self.tensor != 0, self.g.double() @ self.x.double().t(), 0.0)
 
 
 class TrainingProblem(MatmulProblem):
@@ -194,6 +219,10 @@ class TrainingProblem(MatmulProblem):
         built, y, values_gradient, x_gradient = result
         weight_gradient = built.with_values(values_gradient).to_dense()
         return y.detach(), x_gradient, torch.where(self.tensor != 0, weight_gradient, 0)
+
+    def held(self, result: Any) -> tuple[Tensor, ...]:
+        """Return (Y, the gradient of the values, dX) as they are handed back."""
+        return result[1], result[2], result[3]
 
     def oracle(self) -> tuple[Tensor, ...]:
         """Return (Y, Sᵀ G, (G Xᵀ) at the non-zeros of S) in float64."""

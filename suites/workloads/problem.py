@@ -72,6 +72,10 @@ class Problem(ABC):
         """Return which of a representation's operations the action stands on; the row's provenance is about these."""
         return ("matmul",)
 
+    def held(self, result: Any) -> tuple[Tensor, ...]:
+        """Return the tensors that an action hands back, as stored; what it allocates beyond them is workspace."""
+        return self.outputs(result)
+
     def artifact(self, result: Any) -> tuple[str, Mapping[str, np.ndarray]] | None:
         """Return a file name and arrays to keep in the run folder as .npz, for the report's pictures."""
         return None
@@ -93,7 +97,7 @@ class Workload(Protocol):
     """A module of suites/workloads that a bench file names."""
 
     def cases(self, profile: str) -> list[Case]:
-        """Return the cases of profile "quick" or "full"; cheap, loads no data."""
+        """Return the cases of profile "quick", "full" or "gpu"; cheap, loads no data."""
 
     def problem(self, case: Case, device: str, data: Path | None) -> Problem:
         """Make a case concrete; the harness keeps the last one, as cases come grouped.

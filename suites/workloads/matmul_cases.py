@@ -1,0 +1,154 @@
+"""List what the matmul suite measures: layers, patterns, and the cases of each profile."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sparsebench.representations.pattern import Pattern
+from sparsebench.suites.cell import Case
+
+SUITE = "matmul"
+FORWARD = "matmul"
+BACKWARD: tuple[str, ...] = ("rmatmul", "sampled_matmul", "matmul_backward")
+"""The products of a training step beyond the forward one, each alone, and then the whole step."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layer:
+    """A weight (m, k) and how many columns it meets.
+
+    Attributes:
+        name: where it comes from.
+        shape: (m, k, n).
+    """
+
+    name: str
+    shape: tuple[int, int, int]
+
+
+ATTENTION = Layer(name="transformer attention 512×512", shape=(512, 512, 128))
+MLP = Layer(name="transformer MLP 2048×512", shape=(2048, 512, 128))
+CONV3 = Layer(name="ResNet-50 conv3 1×1", shape=(128, 512, 784))
+CONV4 = Layer(name="ResNet-50 conv4 1×1", shape=(256, 1024, 196))
+"""He et al. 2015, table 1: the first 1×1 convolution of a conv3 (28² places) and a conv4 (14² places) bottleneck."""
+
+
+def square(side: int, columns: int | None = None) -> Layer:
+    """Return a square weight that meets so many columns, by default as many as it has itself."""
+    return Layer(name=f"square {side}", shape=(side, side, side if columns is None else columns))
+
+
+YARDSTICK = square(2048, 1024)
+"""Large enough that a kernel's own speed shows on a few cores, and small enough to be timed there."""
+NARROW: tuple[Layer, ...] = (square(2048, 1), square(2048, 16))
+"""The same weight where memory decides: a single vector, and a small batch."""
+
+
+def blocks(*sizes: int) -> tuple[Pattern, ...]:
+    """Return patterns of square blocks."""
+    return tuple(Pattern(kind="block", block=(size, size)) for size in sizes)
+
+
+ELEMENT = Pattern(kind="element")
+POWER_LAW = Pattern(kind="power-law")
+(BLOCK,) = blocks(32)
+PLANE = Pattern(kind="plane", block=(1, 16))
+CHANNEL = Pattern(kind="channel", block=(1, 16))
+PAIRS = Pattern(kind="n:m", m=4)
+GROUPS = Pattern(kind="n:m", m=16)
+
+QUICK_LEVELS = (0.5, 0.8, 0.9, 0.97)
+QUICK_ENDS = (0.5, 0.9, 0.97)
+QUICK_PAIR = (0.8, 0.97)
+FULL_LEVELS = (0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.98, 0.99)
+GROUP_LEVELS = {4: (0.5, 0.75), 16: (0.5, 0.875, 0.9375, 0.75)}
+"""Sparsities that n:4 and n:16 can have, the ones that a short profile needs first."""
+GPU_LAYERS: tuple[Layer, ...] = (square(8192), square(4096), square(4096, 16), square(2048), square(1024))
+GPU_BLOCKS: tuple[Pattern, ...] = blocks(128, 64, 32, 16)
+
+
+def cases(profile: str) -> list[Case]:
+    """Return the cases of a profile; those of one matrix and one operation stand next to each other.
+
+    - quick: all patterns on one layer, blocks on a second and elements on a third; the backward products and training
+      on blocks.
+    - full: all patterns on all layers, blocks of five sizes, training on all patterns of one layer; and a square layer
+      with all products.
+    - gpu: square layers up to 8192 in bfloat16 and float16, the most telling first, since it may be cut off.
+
+    Raises:
+        ValueError: if the profile is unknown.
+    """
+    lists = {"quick": _quick, "full": _full, "gpu": _gpu}
+    if profile not in lists:
+        raise ValueError(f"expected a profile of {', '.join(lists)}, got {profile!r}")
+    return lists[profile]()
+
+
+def _quick() -> list[Case]:
+    return [
+        *_grid(ATTENTION, (ELEMENT, BLOCK), QUICK_LEVELS),
+        *_grid(ATTENTION, (POWER_LAW, PLANE, CHANNEL, GROUPS), QUICK_ENDS),
+        *_grid(MLP, (BLOCK,), QUICK_PAIR),
+        *_grid(CONV4, (ELEMENT,), QUICK_PAIR),
+        *_grid(ATTENTION, (BLOCK,), QUICK_PAIR, "matmul_backward"),
+        *_grid(ATTENTION, (BLOCK,), (0.9,), "rmatmul"),
+        *_grid(ATTENTION, (BLOCK,), (0.9,), "sampled_matmul"),
+    ]
+
+
+def _full() -> list[Case]:
+    patterns = (ELEMENT, POWER_LAW, *blocks(8, 16, 32, 64, 128), PLANE, CHANNEL, PAIRS, GROUPS)
+    forward = [case for layer in (ATTENTION, MLP, CONV3, CONV4) for case in _grid(layer, patterns, FULL_LEVELS)]
+    return [*forward, *_grid(ATTENTION, patterns, FULL_LEVELS, "matmul_backward"), *_yardstick()]
+
+
+def _yardstick() -> list[Case]:
+    found = _grid(YARDSTICK, (*blocks(16, 32, 64, 128), ELEMENT, POWER_LAW), (0.5, 0.8, 0.9, 0.95, 0.98))
+    for operation in BACKWARD:
+        found += _grid(YARDSTICK, blocks(32, 64), (0.8, 0.9, 0.95), operation)
+        found += _grid(YARDSTICK, (ELEMENT,), (0.9, 0.98), operation)
+    for layer in NARROW:
+        found += _grid(layer, blocks(16, 32, 64, 128), (0.9,))
+        found += _grid(layer, (ELEMENT,), (0.8, 0.9, 0.98))
+    return found
+
+
+def _gpu() -> list[Case]:
+    """Return every layer at 90 % first, then training, then the other levels; float16 repeats the first of these.
+
+    n:4 is there for torch-semi-structured, which holds nothing else.
+    """
+    found = [case for layer in GPU_LAYERS for case in _grid(layer, GPU_BLOCKS, (0.9,), dtype="bfloat16")]
+    found += _grid(square(4096), blocks(128, 64, 32), (0.9,), "matmul_backward", dtype="bfloat16")
+    found += _grid(square(4096), (PAIRS,), (0.5,), dtype="bfloat16")
+    for level in (0.8, 0.95):
+        found += [case for layer in GPU_LAYERS for case in _grid(layer, GPU_BLOCKS, (level,), dtype="bfloat16")]
+    found += [case for layer in GPU_LAYERS for case in _grid(layer, GPU_BLOCKS, (0.9,), dtype="float16")]
+    # at half of the elements nothing is expected to win, and cuSPARSE takes the longest: these can be spared
+    return found + [
+        case for layer in reversed(GPU_LAYERS) for case in _grid(layer, GPU_BLOCKS, (0.5,), dtype="bfloat16")
+    ]
+
+
+def _grid(
+    layer: Layer,
+    patterns: Sequence[Pattern],
+    levels: tuple[float, ...],
+    operation: str = FORWARD,
+    dtype: str = "float32",
+) -> list[Case]:
+    return [
+        Case(
+            suite=SUITE,
+            workload=layer.name,
+            operation=operation,
+            shape=layer.shape,
+            pattern=pattern,
+            sparsity=sparsity,
+            dtype=dtype,
+        )
+        for pattern in patterns
+        for sparsity in (levels if pattern.m is None else GROUP_LEVELS[pattern.m][: len(levels)])
+    ]
