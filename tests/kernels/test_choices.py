@@ -1,0 +1,125 @@
+"""Check that tuned choices last from one process to the next, and that nothing wrong can be chosen."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from sparsebench.kernels import choices
+from sparsebench.kernels.block_sparse import cpu, cpu_choice, cpu_launch
+from sparsebench.kernels.block_sparse.cpu_launch import Choice
+from sparsebench.kernels.block_sparse.layout import BlockIndex
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    monkeypatch.setattr(choices, "folder", lambda: tmp_path / "deep" / "choices")
+    cpu_choice._measured.cache_clear()
+    yield tmp_path / "deep" / "choices"
+    cpu_choice._measured.cache_clear()
+
+
+def test_choices_are_kept_by_device_and_key(cache: Path) -> None:
+    assert choices.recall("chip / 1", "dsd") is None
+    choices.remember("chip / 1", "dsd", {"tile": 64})
+    choices.remember("chip / 1", "dds", {"tile": 32})
+    choices.remember("chip 2", "dsd", {"tile": 8})
+    assert choices.recall("chip / 1", "dsd") == {"tile": 64}
+    assert choices.recall("chip / 1", "dds") == {"tile": 32}
+    assert choices.recall("chip 2", "dsd") == {"tile": 8}
+    assert not list(cache.glob("*.draft"))
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"choices": 3}', '{"choices": {"dsd": 3}}', "\xff"])
+def test_a_damaged_file_counts_as_empty(text: str, cache: Path) -> None:
+    choices.remember("chip", "dsd", {"tile": 64})
+    (path,) = cache.iterdir()
+    path.write_text(text, encoding="latin-1")
+    assert choices.recall("chip", "dsd") is None
+    choices.remember("chip", "dsd", {"tile": 32})
+    assert choices.recall("chip", "dsd") == {"tile": 32}
+
+
+def test_a_folder_that_cannot_be_written_to_costs_no_error(cache: Path) -> None:
+    cache.parent.mkdir()
+    cache.write_text("a file where the folder should be")
+    choices.remember("chip", "dsd", {"tile": 64})
+    assert choices.recall("chip", "dsd") is None
+
+
+def index() -> BlockIndex:
+    """Return 256 blocks 32×32: with n = 64 more than is computed without measuring."""
+    crow = torch.arange(0, 257, 16, dtype=torch.int32)
+    return BlockIndex.from_rows(crow, torch.arange(16, dtype=torch.int32).repeat(16), (512, 512), (32, 32))
+
+
+def test_a_measured_choice_is_used_again_and_a_foreign_one_is_not(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured = []
+    real = cpu_choice._fastest
+    monkeypatch.setattr(cpu_choice, "_fastest", lambda *args: measured.append(args) or real(*args))
+    first = cpu.which("dsd", index(), torch.float32, 64)
+    assert len(measured) == 1
+    cpu_choice._measured.cache_clear()  # as a new process would begin
+    assert cpu.which("dsd", index(), torch.float32, 64) == first
+    assert len(measured) == 1
+    (path,) = cache.iterdir()
+    path.write_text(path.read_text().replace('"tile": ', '"tile": 1'))
+    cpu_choice._measured.cache_clear()
+    assert cpu.which("dsd", index(), torch.float32, 64).tile < 1000
+    assert len(measured) == 2
+
+
+def test_a_wrong_candidate_never_wins(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kernel that does nothing would be the fastest."""
+    candidates = cpu_choice._candidates("dsd", (32, 32), torch.float32, 64, None)
+    wrong, real = candidates[1], cpu_launch.dsd
+    empty = torch.ones(1, 1024, 64)
+    monkeypatch.setattr(cpu_launch, "dsd", lambda *args: empty if args[-1] == wrong else real(*args))
+    assert cpu.which("dsd", index(), torch.float32, 64) != wrong
+    monkeypatch.setattr(cpu_launch, "dsd", lambda *args: empty)
+    cpu_choice._measured.cache_clear()
+    next(cache.iterdir()).unlink()
+    with pytest.raises(RuntimeError, match="candidates for dsd to be right, got none"):
+        cpu.which("dsd", index(), torch.float32, 64)
+
+
+def test_a_small_product_is_not_measured(cache: Path) -> None:
+    cpu.which("dsd", index(), torch.float32, 8)
+    assert not cache.exists()
+
+
+@pytest.mark.parametrize("product", cpu_choice.PRODUCTS)
+@pytest.mark.parametrize("block", [(32, 32), (1, 16), (2, 64)])
+def test_every_candidate_is_right(product: str, block: tuple[int, int]) -> None:
+    for dtype in (torch.float32, torch.bfloat16):
+        run, want = cpu_choice._problem(product, block, dtype, 100)
+        for candidate in cpu_choice._candidates(product, block, dtype, 100, None):
+            error = (run(candidate).double() - want).abs().max() / want.abs().max()
+            assert error <= cpu_choice._TOLERANCE[dtype], candidate
+
+
+def test_an_unknown_micro_kernel_is_refused() -> None:
+    with pytest.raises(ValueError, match="generated, blas, mkl that is installed, got 'fast'"):
+        cpu.dsd(index(), torch.ones(256, 32, 32), torch.ones(512, 64), choice="fast")
+
+
+def test_without_mkl_the_others_are_chosen_from(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cpu_choice.mkl, "library", lambda: None)
+    micros = {choice.micro for choice in cpu_choice._candidates("dsd", (32, 32), torch.float32, 64, None)}
+    assert micros == {"generated", "blas"}
+    assert Choice(micro="blas").name == "numba + BLAS gemm, tile 128"
+
+
+def test_the_first_import_neither_measures_nor_writes(tmp_path: Path) -> None:
+    code = "import sparsebench.kernels.block_sparse.cpu as c; print(len(c.DTYPES))"
+    environment = {"XDG_CACHE_HOME": str(tmp_path), "PATH": "/usr/bin:/bin"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert int(done.stdout) >= 3
+    assert not list(tmp_path.iterdir())
