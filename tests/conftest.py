@@ -1,10 +1,19 @@
-"""Let Triton kernels run on the CPU where there is no GPU: the choice is made when a kernel's module is imported."""
+"""Let Triton kernels run on the CPU where there is no GPU, and keep the user's tuned choices out of the tests."""
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
+import tempfile
 
 import torch
 
 if not torch.cuda.is_available():
+    # the choice is made when a kernel's module is imported
     os.environ.setdefault("TRITON_INTERPRET", "1")
+
+# choices are kept in the user's cache folder (XDG base directories): tests neither read nor change those of the user
+_cache = tempfile.mkdtemp(prefix="sparsebench-tests-")
+atexit.register(shutil.rmtree, _cache, ignore_errors=True)
+os.environ["XDG_CACHE_HOME"] = _cache

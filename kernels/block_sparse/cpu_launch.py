@@ -41,7 +41,8 @@ class Choice:
     def name(self) -> str:
         """Return it in words, for the column `kernel`."""
         if self.micro != "generated":
-            return f"numba + {'MKL JIT' if self.micro == 'mkl' else 'BLAS'} gemm, tile {self.tile}"
+            library = "BLAS" if self.micro == "blas" else "MKL JIT" if mkl.makes_code() else "MKL"
+            return f"numba + {library} gemm, tile {self.tile}"
         return f"numba + LLVM {'dots' if self.dots else f'{self.rows}×{self.vectors} vectors'}, tile {self.tile}"
 
 

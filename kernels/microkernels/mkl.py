@@ -41,6 +41,12 @@ def library() -> Any | None:
 
 
 @cache
+def makes_code() -> bool:
+    """Tell whether MKL generates code on this processor; elsewhere the same interface calls its general GEMM."""
+    return library() is not None and _create("float32", 8, 8, 8, True, True, 8, 8, 8, 0)[0] == 0
+
+
+@cache
 def kernel(
     dtype: str,
     rows: int,
@@ -67,18 +73,31 @@ def kernel(
         ldc: elements.
         beta: 0 or 1.
     """
-    mkl = library()
-    if mkl is None:
+    if library() is None:
         return None
-    letter, real = {"float32": ("s", ctypes.c_float), "float64": ("d", ctypes.c_double)}[dtype]
-    create, pointer = getattr(mkl, f"mkl_cblas_jit_create_{letter}gemm"), getattr(mkl, f"mkl_jit_get_{letter}gemm_ptr")
+    status, handle = _create(dtype, rows, columns, inner, a_plain, b_plain, lda, ldb, ldc, beta)
+    pointer = getattr(library(), f"mkl_jit_get_{_LETTERS[dtype][0]}gemm_ptr")
+    pointer.argtypes, pointer.restype = [ctypes.c_void_p], ctypes.c_void_p
+    # status 1, "no JIT": the function is MKL's general GEMM, as on processors that are not Intel's; 2: an error
+    address = pointer(handle) if status in (0, 1) and handle else None
+    return (handle, address) if handle and address else None
+
+
+_LETTERS: dict[str, tuple[str, Any]] = {"float32": ("s", ctypes.c_float), "float64": ("d", ctypes.c_double)}
+
+
+def _create(
+    dtype: str, rows: int, columns: int, inner: int, a_plain: bool, b_plain: bool, lda: int, ldb: int, ldc: int, beta: int
+) -> tuple[int, int | None]:
+    """Return MKL's status and handle; the handle lives as long as the process."""
+    letter, real = _LETTERS[dtype]
+    create = getattr(library(), f"mkl_cblas_jit_create_{letter}gemm")
     number = ctypes.c_int
     create.argtypes = [ctypes.POINTER(ctypes.c_void_p), number, number, number, number, number, number, real, number]
     create.argtypes += [number, real, number]
-    create.restype, pointer.argtypes, pointer.restype = number, [ctypes.c_void_p], ctypes.c_void_p
+    create.restype = number
     kinds = (_PLAIN if a_plain else _TRANSPOSED, _PLAIN if b_plain else _TRANSPOSED)
     handle = ctypes.c_void_p()
     with _lock:
         status = create(ctypes.byref(handle), _ROW_MAJOR, *kinds, rows, columns, inner, 1, lda, ldb, beta, ldc)
-        address = pointer(handle) if status == 0 and handle.value else None  # 1: MKL would fall back to its plain GEMM
-    return (handle.value, address) if handle.value and address else None
+    return int(status), handle.value
