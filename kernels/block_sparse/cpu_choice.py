@@ -43,9 +43,14 @@ def choose(product: str, index: BlockIndex, dtype: torch.dtype, n: int, micro: s
     """
     height, width = index.block
     if index.blocks * height * width * n < _SMALL:
-        return _candidates(product, index.block, dtype, n, micro)[0]
+        return _default(product, index.block, dtype, n, micro)
     bucket = 1 << (min(n, 2048) - 1).bit_length()
     return _measured(product, index.block, dtype, bucket, micro, numba.get_num_threads())
+
+
+@cache
+def _default(product: str, block: tuple[int, int], dtype: torch.dtype, n: int, micro: str | None) -> Choice:
+    return _candidates(product, block, dtype, n, micro)[0]
 
 
 @cache

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import torch
@@ -149,6 +150,19 @@ def _table(
 ) -> tiles.Table:
     if choice.micro != "generated":
         return _gemm_table(work, choice, dtype, whole), _EMPTY, _EMPTY
+    return _generated(choice, dtype, rows, columns, bool(work.ordered), constants)
+
+
+@cache
+def _generated(
+    choice: Choice,
+    dtype: str,
+    rows: tuple[int, int],
+    columns: tuple[int, int],
+    ordered: bool,
+    constants: tuple[tuple[str, int], ...],
+) -> tiles.Table:
+    """Return the kernels that make up tiles of these sizes."""
     if choice.dots:
         down, across = tiles.halves(4), tiles.halves(4 if max(rows) > 1 else 8)
     else:
@@ -156,15 +170,8 @@ def _table(
         down = tiles.halves(choice.rows)
         whole_vectors = (choice.vectors * wide,) if choice.vectors % 2 else tiles.halves(choice.vectors * wide)
         across = tuple(dict.fromkeys((*whole_vectors, *tiles.halves(wide))))
-    return tiles.table(
-        "dots" if choice.dots else "outer",
-        dtype,
-        down,
-        across,
-        frozenset((r, c) for r in tiles.used(down, rows) for c in tiles.used(across, columns)),
-        bool(work.ordered),
-        constants,
-    )
+    needed = frozenset((r, c) for r in tiles.used(down, rows) for c in tiles.used(across, columns))
+    return tiles.table("dots" if choice.dots else "outer", dtype, down, across, needed, ordered, constants)
 
 
 _EMPTY = np.zeros(0, np.int64)
@@ -190,7 +197,7 @@ def _kind(choice: Choice) -> int:
     return GENERATED if choice.micro == "generated" else GEMM
 
 
-def _one_thread(choice: Choice) -> nullcontext[None]:
+def _one_thread(choice: Choice) -> AbstractContextManager[None]:
     return nullcontext() if choice.micro == "generated" else blas.one_thread()
 
 

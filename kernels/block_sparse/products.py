@@ -70,7 +70,7 @@ def sdd(index: BlockIndex, a: Tensor, b: Tensor, *, transposed: bool = False) ->
 
 
 def _apply(function: type[Function], left: Tensor, right: Tensor, index: BlockIndex, transposed: bool) -> Tensor:
-    result: Tensor = function.apply(left, right, index, transposed)  # type: ignore[no-untyped-call]  # torch's own
+    result: Tensor = function.apply(left, right, index, transposed)
     return result
 
 
@@ -85,7 +85,7 @@ class _Dsd(Function):
         return y
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
         values, x = ctx.saved_tensors
         kernels, index, transposed = backend(ctx.index.device.type), ctx.index, ctx.transposed
@@ -105,7 +105,7 @@ class _Dds(Function):
         return y
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
         values, x = ctx.saved_tensors
         kernels, index, transposed = backend(ctx.index.device.type), ctx.index, ctx.transposed
@@ -130,7 +130,7 @@ class _Sdd(Function):
         return y
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
         a, b = ctx.saved_tensors
         kernels, index, transposed = backend(ctx.index.device.type), ctx.index, ctx.transposed

@@ -8,13 +8,11 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-# numba ships its decorators without types: that alone is what the ignore below is for
 
-
-@intrinsic  # type: ignore[untyped-decorator]
-def call(typing: Any, address: Any, arguments: Any) -> Any:
+def _call(typing: Any, address: Any, arguments: Any) -> Any:
     """Call the function (int64 …) -> nothing at `address` with a tuple of int64."""
-    signature = types.void(types.int64, types.UniTuple(types.int64, len(arguments)))
+    tuple_of: Any = types.UniTuple  # numba leaves it without types
+    signature = types.void(types.int64, tuple_of(types.int64, len(arguments)))
 
     def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         word = ir.IntType(64)
@@ -25,3 +23,7 @@ def call(typing: Any, address: Any, arguments: Any) -> Any:
         return context.get_dummy_value()
 
     return signature, emit
+
+
+call: Any = intrinsic(_call)
+"""call(address, arguments): what numba makes of the function above takes no typing context."""

@@ -45,7 +45,6 @@ Table = tuple[np.ndarray, np.ndarray, np.ndarray]
 """Addresses (rows, columns), and the sizes along both; 0 stands where no kernel is needed."""
 
 
-@cache
 def table(
     kind: str,
     dtype: str,
