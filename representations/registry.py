@@ -29,6 +29,7 @@ BUILTIN: dict[str, str] = {
     "torch-bsc": _FORMATS + "torch_bsc:TorchBsc",
     "torch-semi-structured": _FORMATS + "torch_semi_structured:TorchSemiStructured",
     "block-sparse": _FORMATS + "block_sparse:BlockSparse",
+    "csr": _FORMATS + "csr:Csr",
 }
 """Our own, in the order of tables. Each is loaded when asked for, so that one broken file costs one name."""
 

@@ -87,7 +87,16 @@ _LETTERS: dict[str, tuple[str, Any]] = {"float32": ("s", ctypes.c_float), "float
 
 
 def _create(
-    dtype: str, rows: int, columns: int, inner: int, a_plain: bool, b_plain: bool, lda: int, ldb: int, ldc: int, beta: int
+    dtype: str,
+    rows: int,
+    columns: int,
+    inner: int,
+    a_plain: bool,
+    b_plain: bool,
+    lda: int,
+    ldb: int,
+    ldc: int,
+    beta: int,
 ) -> tuple[int, int | None]:
     """Return MKL's status and handle; the handle lives as long as the process."""
     letter, real = _LETTERS[dtype]

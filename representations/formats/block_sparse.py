@@ -163,8 +163,11 @@ class BlockSparse(Representation):
         return type(self)(source, self._index, self._values, transposed=not self._transposed)
 
     def storage(self) -> Storage:
-        """Return the bytes of the values, and of the index in both orders."""
-        return Storage(value_bytes=self._values.numel() * self._values.element_size(), index_bytes=self._index.nbytes)
+        """Return the bytes of the values, and of the index in both orders; on CUDA also of the kernels' work tables."""
+        tables = self._backend.table_bytes(self._index) if self.device.type == "cuda" else 0
+        return Storage(
+            value_bytes=self._values.numel() * self._values.element_size(), index_bytes=self._index.nbytes + tables
+        )
 
     def _multiply(self, operation: str, x: Tensor, *, transposed: bool) -> Tensor:
         self._columns[operation] = x.shape[-1]

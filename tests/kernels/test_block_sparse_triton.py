@@ -1,4 +1,4 @@
-"""Check the Triton kernels against dense float64 in the interpreter (on a GPU where there is one), and compile them."""
+"""Check the Triton products against dense float64, in the interpreter, or on a GPU where there is one."""
 
 from __future__ import annotations
 
@@ -28,6 +28,14 @@ DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 DTYPES = [torch.float32, torch.float16] + ([torch.bfloat16] if DEVICE == "cuda" else [])
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _own_choices(tmp_path_factory: pytest.TempPathFactory) -> object:
+    """Keep what is tuned here out of the user's cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 def draw(
     shape: tuple[int, int], block: tuple[int, int], density: float, seed: int, dtype: torch.dtype
 ) -> tuple[Tensor, BlockIndex, Tensor]:
@@ -41,12 +49,15 @@ def draw(
     return dense, *blocks_from_elements(rows, columns, dense[rows, columns], shape, block)
 
 
-def strided(shape: tuple[int, int], kind: str, seed: int, dtype: torch.dtype) -> Tensor:
-    """Return random numbers, contiguous, transposed, or every second row and third column of something larger."""
+def strided(shape: tuple[int, ...], kind: str, seed: int, dtype: torch.dtype) -> Tensor:
+    """Return random numbers, contiguous, transposed, every second row and third column, or one matrix over and over."""
     generator = torch.Generator().manual_seed(seed)
-    larger = torch.randn((shape[0] * 2, shape[1] * 3), generator=generator).to(DEVICE, dtype)
-    view = larger[::2, 1::3]
-    return {"contiguous": view.contiguous(), "transposed": view.t().contiguous().t(), "sliced": view}[kind]
+    *batch, rows, columns = shape
+    larger = torch.randn((*batch, rows * 2, columns * 3), generator=generator).to(DEVICE, dtype)
+    view = larger[..., ::2, 1::3]
+    if kind == "repeated":
+        return view[(0,) * len(batch)].contiguous().expand(shape)
+    return {"contiguous": view.contiguous(), "transposed": view.mT.contiguous().mT, "sliced": view}[kind]
 
 
 def assert_close(got: Tensor, want: Tensor, magnitude: Tensor, terms: int) -> None:
@@ -57,64 +68,111 @@ def assert_close(got: Tensor, want: Tensor, magnitude: Tensor, terms: int) -> No
     assert ((got.double() - want).abs() <= bound).all()
 
 
-@settings(max_examples=20, deadline=None)
+def assert_products(dense: Tensor, index: BlockIndex, values: Tensor, x: Tensor, g: Tensor) -> None:
+    """Check all three products both ways round, for x (..., k, n) and g (..., m, n)."""
+    m, k = dense.shape
+    d, wide, g_wide = dense.double(), x.double(), g.double()
+    dt = d.t()
+    assert_close(kernels.dsd(index, values, x), d @ wide, d.abs() @ wide.abs(), k)
+    assert_close(kernels.dsd(index, values, g, transposed=True), dt @ g_wide, dt.abs() @ g_wide.abs(), m)
+    assert_close(kernels.dds(index, values, g.mT), g_wide.mT @ d, g_wide.mT.abs() @ d.abs(), m)
+    assert_close(kernels.dds(index, values, x.mT, transposed=True), wide.mT @ dt, wide.mT.abs() @ dt.abs(), k)
+    want = reference.sdd(index, g_wide, wide.mT)
+    magnitude = reference.sdd(index, g_wide.abs(), wide.mT.abs())
+    terms = x.shape[-1] * x.shape[:-2].numel()
+    assert_close(kernels.sdd(index, g, x.mT), want, magnitude, terms)
+    assert_close(kernels.sdd(index, x, g.mT, transposed=True), want, magnitude, terms)
+
+
+KINDS = ["contiguous", "transposed", "sliced", "repeated"]
+
+
+@settings(max_examples=20 if DEVICE == "cpu" else 8, deadline=None)  # a GPU compiles anew for most of them
 @given(
-    shape=st.tuples(st.integers(1, 34), st.integers(1, 34)),
+    shape=st.tuples(st.integers(1, 70), st.integers(1, 70)),
     n=st.sampled_from([0, 1, 5, 66]),
-    block=st.sampled_from([(1, 16), (3, 5), (8, 8), (16, 4), (32, 32)]),
+    batch=st.sampled_from([(), (1,), (3,), (2, 2), (0,)]),
+    block=st.sampled_from([(1, 16), (3, 5), (8, 8), (16, 4), (16, 16), (32, 32), (64, 64)]),
     density=st.sampled_from([0.0, 0.2, 1.0]),
     dtype=st.sampled_from(DTYPES),
-    kind=st.sampled_from(["contiguous", "transposed", "sliced"]),
+    kinds=st.tuples(st.sampled_from(KINDS), st.sampled_from(KINDS)),
     seed=st.integers(0, 1000),
 )
 def test_products(
-    shape: tuple[int, int], n: int, block: tuple[int, int], density: float, dtype: torch.dtype, kind: str, seed: int
+    shape: tuple[int, int],
+    n: int,
+    batch: tuple[int, ...],
+    block: tuple[int, int],
+    density: float,
+    dtype: torch.dtype,
+    kinds: tuple[str, str],
+    seed: int,
 ) -> None:
+    if 0 in batch and "repeated" in kinds:
+        kinds = ("contiguous", "sliced")
     dense, index, values = draw(shape, block, density, seed, dtype)
-    x, g = strided((shape[1], n), kind, seed + 1, dtype), strided((shape[0], n), kind, seed + 2, dtype)
-    d, a, b, v = dense.double(), g.double(), x.t().double(), values.double()
-    assert_close(kernels.dsd(index, values, x), d @ x.double(), d.abs() @ x.double().abs(), shape[1])
-    assert_close(kernels.dsd_transposed(index, values, g), d.t() @ a, d.t().abs() @ a.abs(), shape[0])
-    magnitude = reference.sdd(index, a.abs(), b.abs())
-    assert_close(kernels.sdd(index, g, x.t()), reference.sdd(index, a, b), magnitude, n)
-    assert torch.equal(v, values.double())
+    kept = values.clone()
+    x = strided((*batch, shape[1], n), kinds[0], seed + 1, dtype)
+    g = strided((*batch, shape[0], n), kinds[1], seed + 2, dtype)
+    assert_products(dense, index, values, x, g)
+    assert torch.equal(values, kept)
 
 
 @pytest.mark.parametrize(
     ("block", "shape"),
-    [  # thin blocks on small matrices: the interpreter takes milliseconds a program
+    [  # blocks other than 128 (stk issue 16); sizes that no tile divides, and pieces of blocks
         ((1, 9), (12, 40)),
         ((48, 1), (75, 12)),
-        ((1, 200), (8, 210)),
+        ((1, 200), (8, 410)),
         ((64, 64), (75, 210)),
         ((70, 90), (75, 210)),
-        ((128, 128), (140, 210)),
+        ((128, 128), (260, 384)),
+        ((150, 140), (160, 300)),
+        ((256, 32), (300, 64)),
     ],
 )
-def test_blocks_larger_than_a_tile_or_no_power_of_two(block: tuple[int, int], shape: tuple[int, int]) -> None:
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_blocks_larger_than_a_tile_or_no_power_of_two(
+    block: tuple[int, int], shape: tuple[int, int], dtype: torch.dtype
+) -> None:
     m, k = shape
-    dense, index, values = draw(shape, block, 0.7, 5, torch.float32)
+    dense, index, values = draw(shape, block, 0.7, 5, dtype)
     assert index.blocks > 0
-    x, g = strided((k, 66), "sliced", 1, torch.float32), strided((m, 66), "sliced", 2, torch.float32)
-    d, a, b = dense.double(), g.double(), x.t().double()
-    assert_close(kernels.dsd(index, values, x), d @ x.double(), d.abs() @ x.double().abs(), k)
-    assert_close(kernels.dsd_transposed(index, values, g), d.t() @ a, d.t().abs() @ a.abs(), m)
-    assert_close(kernels.sdd(index, g, x.t()), reference.sdd(index, a, b), reference.sdd(index, a.abs(), b.abs()), 66)
+    assert_products(dense, index, values, strided((k, 66), "sliced", 1, dtype), strided((m, 66), "sliced", 2, dtype))
+
+
+def test_empty_rows_columns_and_nothing_stored() -> None:
+    dense = torch.zeros(40, 48, device=DEVICE)
+    dense[8:16, 16:24] = 2.0
+    rows, columns = dense.nonzero(as_tuple=True)
+    for kept in (slice(0, None), slice(0, 0)):
+        index, values = blocks_from_elements(rows[kept], columns[kept], dense[rows, columns][kept], (40, 48), (8, 8))
+        x, g = strided((48, 5), "contiguous", 1, torch.float32), strided((40, 5), "contiguous", 2, torch.float32)
+        assert_products(dense if index.blocks else torch.zeros_like(dense), index, values, x, g)
+
+
+@pytest.mark.parametrize("shape", [(0, 24), (24, 0), (0, 0)])
+def test_matrices_without_elements(shape: tuple[int, int]) -> None:
+    dense, index, values = draw(shape, (8, 8), 1.0, 0, torch.float32)
+    x, g = torch.ones(2, shape[1], 3, device=DEVICE), torch.ones(2, shape[0], 3, device=DEVICE)
+    assert_products(dense, index, values, x, g)
 
 
 @pytest.mark.filterwarnings("ignore:invalid value encountered in matmul:RuntimeWarning")  # the interpreter is NumPy
-def test_nan_and_infinity_stay_where_they_belong() -> None:
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_nan_and_infinity_stay_where_they_belong(dtype: torch.dtype) -> None:
     """Blocks (4, 4) of a matrix (6, 7): the first one is stored, its element (1, 2) a zero; all others are absent."""
-    dense = torch.zeros(6, 7, device=DEVICE)
+    dense = torch.zeros(6, 7, device=DEVICE, dtype=dtype)
     dense[:4, :4] = 1.0
     dense[1, 2] = 0.0
     rows, columns = dense.nonzero(as_tuple=True)
     index, values = blocks_from_elements(rows, columns, dense[rows, columns], (6, 7), (4, 4))
-    x, g = torch.ones(7, 3, device=DEVICE), torch.ones(6, 3, device=DEVICE)
+    x, g = torch.ones(7, 3, device=DEVICE, dtype=dtype), torch.ones(6, 3, device=DEVICE, dtype=dtype)
     x[2, 0], x[5, 1], g[1, 0], g[5, 1] = torch.inf, torch.nan, -torch.inf, torch.nan
     for got, want in (
         (kernels.dsd(index, values, x), reference.dsd(index, values, x)),
-        (kernels.dsd_transposed(index, values, g), reference.dsd_transposed(index, values, g)),
+        (kernels.dsd(index, values, g, transposed=True), reference.dsd(index, values, g, transposed=True)),
+        (kernels.dds(index, values, g.mT), reference.dds(index, values, g.mT)),
         (kernels.sdd(index, g, x.t()), reference.sdd(index, g, x.t())),
     ):
         assert not torch.isfinite(want).all()
@@ -122,17 +180,34 @@ def test_nan_and_infinity_stay_where_they_belong() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:invalid value encountered in matmul:RuntimeWarning")
-def test_padding_is_written_as_zero_and_never_read() -> None:
-    _, index, values = draw((5, 6), (4, 4), 1.0, 0, torch.float32)
-    outside = reference.sdd(index, torch.ones(5, 1, device=DEVICE), torch.ones(1, 6, device=DEVICE)) == 0
+@pytest.mark.parametrize(("block", "shape"), [((4, 4), (5, 6)), ((32, 32), (80, 48)), ((64, 64), (100, 90))])
+def test_padding_is_written_as_zero_and_never_read(block: tuple[int, int], shape: tuple[int, int]) -> None:
+    _, index, values = draw(shape, block, 1.0, 0, torch.float16)
+    ones = torch.ones(shape[0], 1, device=DEVICE), torch.ones(1, shape[1], device=DEVICE)
+    outside = reference.sdd(index, *ones) == 0
     assert outside.any()
     spoiled = values.masked_fill(outside, torch.nan)
-    x, g = strided((6, 3), "contiguous", 1, torch.float32), strided((5, 3), "contiguous", 2, torch.float32)
-    assert torch.equal(kernels.dsd(index, spoiled, x), kernels.dsd(index, values, x))
-    assert torch.equal(kernels.dsd_transposed(index, spoiled, g), kernels.dsd_transposed(index, values, g))
+    x, g = (strided((size, 16), "contiguous", 1, torch.float16) for size in shape[::-1])
+    for product, operand, transposed in (
+        (kernels.dsd, x, False),
+        (kernels.dsd, g, True),
+        (kernels.dds, g.mT, False),
+        (kernels.dds, x.mT, True),
+    ):
+        clean = product(index, values, operand, transposed=transposed)
+        assert torch.equal(product(index, spoiled, operand, transposed=transposed), clean)
     sampled = kernels.sdd(index, torch.full_like(g, torch.nan), x.t())
     assert (sampled[outside] == 0).all()
     assert sampled[~outside].isnan().all()
+
+
+def test_runs_repeat_bit_for_bit() -> None:
+    _, index, values = draw((64, 640), (16, 16), 0.8, 3, torch.float32)
+    x, g = strided((640, 9), "contiguous", 1, torch.float32), strided((64, 9), "contiguous", 2, torch.float32)
+    first = kernels.dsd(index, values, x), kernels.sdd(index, g, x.t())
+    for _ in range(3):
+        assert torch.equal(kernels.dsd(index, values, x), first[0])
+        assert torch.equal(kernels.sdd(index, g, x.t()), first[1])
 
 
 def test_offsets_past_two_to_the_31() -> None:
@@ -141,30 +216,33 @@ def test_offsets_past_two_to_the_31() -> None:
     memory = torch.empty(19 * 2**27 + 4, dtype=torch.float16, device=DEVICE)
     x = memory.as_strided((20, 4), (2**27, 1))
     x[:] = strided((20, 4), "contiguous", 1, torch.float16)
-    d, wide = dense.double(), x.double()
-    assert_close(kernels.dsd(index, values, x), d @ wide, d.abs() @ wide.abs(), 20)
-    assert_close(kernels.dsd_transposed(index, values, x), d.t() @ wide, d.t().abs() @ wide.abs(), 20)
-    sampled = reference.sdd(index, wide, wide.t()), reference.sdd(index, wide.abs(), wide.t().abs())
-    assert_close(kernels.sdd(index, x, x.t()), *sampled, 4)
+    assert_products(dense, index, values, x, x)
+    batched = x.as_strided((10, 20, 2), (2**28, 0, 1))
+    wide = batched.double()
+    assert_close(kernels.dsd(index, values, batched), dense.double() @ wide, dense.double().abs() @ wide.abs(), 20)
 
 
 def test_bad_operands_are_refused() -> None:
     _, index, values = draw((20, 20), (8, 8), 1.0, 0, torch.float32)
-    with pytest.raises(ValueError, match=r"x of shape \(20, n\)"):
-        kernels.dsd(index, values, torch.ones(19, 3, device=DEVICE))
+    ones = torch.ones(19, 3, device=DEVICE)
+    with pytest.raises(ValueError, match=r"x of shape \(\.\.\., 20, n\)"):
+        kernels.dsd(index, values, ones)
+    with pytest.raises(ValueError, match=r"x of shape \(\.\.\., n, 20\)"):
+        kernels.dds(index, values, ones)
+    with pytest.raises(ValueError, match=r"a of shape \(\.\.\., 20, n\)"):
+        kernels.sdd(index, ones, ones.t())
     with pytest.raises(ValueError, match=r"in one of torch.float32, torch.float16, torch.bfloat16, got torch.float64"):
         kernels.dsd(index, values.double(), torch.ones(20, 3, device=DEVICE, dtype=torch.float64))
 
 
-COMPILE = """
-import sys, torch, triton
-from triton.backends.compiler import GPUTarget
+REFUSED = """
+import torch
 from sparsebench.kernels.block_sparse import triton as kernels
 from sparsebench.kernels.block_sparse.layout import BlockIndex
 assert not kernels.INTERPRETED
 ones = torch.ones(1, 1)
 index = BlockIndex.from_rows(torch.tensor([0, 1], dtype=torch.int32), torch.zeros(1, dtype=torch.int32), (1, 1), (1, 1))
-for call in (lambda: kernels.dsd(index, ones[None], ones), lambda: kernels.dsd_transposed(index, ones[None], ones),
+for call in (lambda: kernels.dsd(index, ones[None], ones), lambda: kernels.dds(index, ones[None], ones),
              lambda: kernels.sdd(index, ones, ones)):
     try:
         call()
@@ -172,37 +250,21 @@ for call in (lambda: kernels.dsd(index, ones[None], ones), lambda: kernels.dsd_t
         assert "expected CUDA tensors, got cpu" in str(error) and "\\n" not in str(error)
     else:
         raise SystemExit("CPU tensors were not refused")
-target = GPUTarget("cuda", int(sys.argv[1]), 32)
-for dtype in kernels.DTYPES:
-    for block in ((32, 32), (1, 9)):
-        for name, source in kernels.compile_sources(dtype, block).items():
-            # a launch bakes in sizes and strides that are 1, so a matrix times one vector is a kernel of its own
-            ones = dict.fromkeys(("n", "stride_xr", "stride_xc", "stride_ac", "stride_br"), 1)
-            ones = {key: 1 for key in ones if key in source.signature}
-            kinds = {**source.signature, **dict.fromkeys(ones, "constexpr")}
-            constants = {source.fn.arg_names[place[0]]: value for place, value in source.constants.items()}
-            narrow = triton.compiler.ASTSource(fn=source.fn, signature=kinds, constexprs={**constants, **ones})
-            for form in (source, narrow) if block == (1, 9) else (source,):
-                made = triton.compile(form, target=target)
-                assert len(made.asm["cubin"]) > 1000
-                assert "tf32" not in made.asm["ptx"]
-                print(name, dtype, block)
 """
 
 
-@pytest.mark.parametrize("capability", [80, 90])
-def test_kernels_compile_for_gpus_that_are_not_here(capability: int, tmp_path: Path) -> None:
+def test_cpu_tensors_are_refused_without_the_interpreter(tmp_path: Path) -> None:
     environment = {key: value for key, value in os.environ.items() if key != "TRITON_INTERPRET"}
-    environment |= {"TRITON_CACHE_DIR": str(tmp_path / "cache"), "CUDA_VISIBLE_DEVICES": ""}
     done = subprocess.run(
-        [sys.executable, "-c", COMPILE, str(capability)], env=environment, cwd=tmp_path, capture_output=True, text=True
+        [sys.executable, "-c", REFUSED], env=environment, cwd=tmp_path, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    assert len(done.stdout.splitlines()) == 3 * 3 * 3
 
 
 def test_an_interpreted_module_has_nothing_to_compile() -> None:
     if not kernels.INTERPRETED:
         pytest.skip("compiled here")
+    from sparsebench.kernels.block_sparse.triton_tiles import Limits
+
     with pytest.raises(RuntimeError, match="import without TRITON_INTERPRET"):
-        kernels.compile_sources(torch.float32, (32, 32))
+        kernels.compile_sources(torch.float32, Limits(shared=1, descriptors=False, deep=False), [(8, 8)])

@@ -58,9 +58,7 @@ def index() -> BlockIndex:
     return BlockIndex.from_rows(crow, torch.arange(16, dtype=torch.int32).repeat(16), (512, 512), (32, 32))
 
 
-def test_a_measured_choice_is_used_again_and_a_foreign_one_is_not(
-    cache: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_measured_choice_is_used_again_and_a_foreign_one_is_not(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     measured = []
     real = cpu_choice._fastest
     monkeypatch.setattr(cpu_choice, "_fastest", lambda *args: measured.append(args) or real(*args))

@@ -1,0 +1,260 @@
+"""Launch the Triton kernels with a given tile: work table, descriptors, strides and grid."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import triton
+from torch import Tensor
+from triton.tools.tensor_descriptor import TensorDescriptor
+
+from sparsebench.kernels.block_sparse.layout import BlockIndex
+from sparsebench.kernels.block_sparse.schedule import longest_row, segment_limit, work_table
+from sparsebench.kernels.block_sparse.triton_product import add_up, multiply
+from sparsebench.kernels.block_sparse.triton_sampled import sample
+from sparsebench.kernels.block_sparse.triton_tiles import Tile
+
+INTERPRETED: bool = bool(triton.knobs.runtime.interpret)
+"""Whether the kernels were made for Triton's interpreter: `triton.jit` decides it once, when they are imported."""
+
+_MOST_TASKS = 2**31 - 2**20
+"""Tasks are counted in 32 bits, and a program steps past the last one by up to the size of the grid."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plane:
+    """A batch of matrices (batch, p, q) seen as one matrix, as tensor descriptors want it.
+
+    Attributes:
+        shape: (lines, elements of a line).
+        stride: elements between lines.
+        step: lines from one matrix of the batch to the next.
+        by_columns: whether a line runs along p, not along q.
+    """
+
+    shape: tuple[int, int]
+    stride: int
+    step: int
+    by_columns: bool
+
+
+def plane(x: Tensor) -> Plane | None:
+    """Return (batch, p, q) as one matrix of lines, or None if its strides or its address do not allow a descriptor.
+
+    The base and the stride of lines are to be multiples of 16 bytes, elements of a line next to each other (CUDA driver
+    API, cuTensorMapEncodeTiled). Coordinates are counted in 32 bits.
+    """
+    batch, p, q = x.shape
+    by_columns = x.stride(2) != 1
+    lines, run, stride = (q, p, x.stride(2)) if by_columns else (p, q, x.stride(1))
+    if min(x.shape) < 1 or x.stride(1 if by_columns else 2) != 1 or stride < run:
+        return None
+    step = x.stride(0) // stride if batch > 1 else lines
+    if batch > 1 and (x.stride(0) % stride or step < lines):
+        return None
+    total = (batch - 1) * step + lines
+    if x.data_ptr() % 16 or stride * x.element_size() % 16 or max(total, run) >= 2**31 - 2**12 or stride >= 2**31:
+        return None
+    return Plane(shape=(total, run), stride=stride, step=step, by_columns=by_columns)
+
+
+def value_plane(values: Tensor) -> Plane | None:
+    """Return values (blocks, height, width) as the matrix (blocks · height, width), or None as in `plane`."""
+    seen = plane(values.detach().view(1, -1, values.shape[2]))
+    return None if seen is None or seen.by_columns else seen
+
+
+def product_described(index: BlockIndex, values: Tensor, x: Tensor, *, transposed: bool) -> bool:
+    """Return whether values and x (batch, inner, n) may be read with descriptors.
+
+    Blocks that reach over the edge along the inner dimension may not: their padding must not be read.
+    """
+    inner = index.shape[0 if transposed else 1]
+    return inner % index.block[0 if transposed else 1] == 0 and None not in (plane(x), value_plane(values))
+
+
+def sampled_described(index: BlockIndex, a: Tensor, b: Tensor) -> bool:
+    """Return whether a (batch, m, n) and b (batch, n, k) may be read with descriptors, in steps of up to 64.
+
+    In a batch of which n is the lines, what follows the last line of one matrix is the next one and not zeros, so steps
+    must then divide n. Blocks start at multiples of 16 bytes.
+    """
+    first, second = plane(a), plane(b)
+    if first is None or second is None or any(size * a.element_size() % 16 for size in index.block):
+        return False
+    lines = first.by_columns or not second.by_columns
+    return a.shape[0] == 1 or not lines or a.shape[2] % 64 == 0
+
+
+def units(device: torch.device) -> int:
+    """Return how many multiprocessors a device has; the interpreter counts as two, so that programs walk."""
+    return int(torch.cuda.get_device_properties(device).multi_processor_count) if device.type == "cuda" else 2
+
+
+def product_limit(index: BlockIndex, x: Tensor, tile: Tile, *, transposed: bool) -> int:
+    """Return how many blocks a segment may hold, for x (batch, inner, n)."""
+    height, width = index.block[::-1] if transposed else index.block
+    tiles = triton.cdiv(height, tile.rows) * triton.cdiv(x.shape[2], tile.columns) * x.shape[0]
+    return segment_limit(index.blocks, width, tiles, 2 * units(x.device))
+
+
+def splits_rows(index: BlockIndex, x: Tensor, *, transposed: bool) -> bool:
+    """Return whether a product with x (batch, inner, n) splits rows, whichever of its tiles is taken."""
+    smallest = Tile(rows=128, columns=256, inner=16)  # the fewest tasks, so the lowest limit
+    return longest_row(index, transposed=transposed) > product_limit(index, x, smallest, transposed=transposed)
+
+
+def run_product(
+    index: BlockIndex,
+    values: Tensor,
+    x: Tensor,
+    out: Tensor,
+    tile: Tile,
+    *,
+    transposed: bool,
+    limit: int | None = None,
+) -> Any:
+    """Write S @ x, or Sᵀ @ x, to out, all of it.
+
+    Args:
+        index: with one stored block or more.
+        values: (blocks, height, width), contiguous.
+        x: (batch, inner, n), any strides.
+        out: (batch, rows, n), its rows or its columns contiguous.
+        tile: how to cut; one with descriptors only where `product_described`.
+        transposed: multiply by Sᵀ.
+        limit: the most blocks of a segment; by default what `product_limit` says.
+
+    Returns:
+        the compiled kernel; None in the interpreter.
+
+    Raises:
+        ValueError: if there are too many tasks.
+    """
+    (batch, inner, n), rows = x.shape, out.shape[1]
+    height = index.block[1 if transposed else 0]
+    limit = product_limit(index, x, tile, transposed=transposed) if limit is None else limit
+    table = work_table(index, limit, transposed=transposed)
+    pieces, tiles = triton.cdiv(height, tile.rows), triton.cdiv(n, tile.columns)
+    tasks = table.segments.shape[0] * pieces * tiles * batch
+    # partial results run the way that the result does
+    along = (n, 1) if out.stride(2) == 1 else (1, height)
+    partial = torch.empty((table.slots, batch, height * n), dtype=torch.float32, device=x.device)
+    seen = plane(x)
+    described: tuple[Any, Any] = (values.detach(), x.detach())
+    if tile.descriptors:
+        described = (
+            _descriptor(values, value_plane(values), (tile.rows, tile.inner), turned=transposed),
+            _descriptor(x, seen, (tile.inner, tile.columns)),
+        )
+    with _on(x):
+        # the row-major order needs no table of places: entry e is block e
+        compiled = multiply[_grid(tasks, tile, x)](
+            *described, out, partial, table.segments, index.row if transposed else index.col, index.order,
+            tasks, table.segments.shape[0], batch, rows, inner, n, seen.step if seen else 0,
+            *x.stride(), *out.stride(), *along, **product_constants(index.block, index.shape, transposed=transposed),
+            SPLIT=table.slots > 0, BY_COLUMNS=bool(tile.descriptors and seen and seen.by_columns),
+            **tile.constants(), **tile.options(nvidia=torch.version.hip is None),
+        )  # fmt: skip
+        if table.slots:
+            r, c = add_up_tile(height)
+            programs = table.split.shape[0] * batch * triton.cdiv(height, r) * triton.cdiv(n, c)
+            add_up[(_checked(programs),)](
+                partial, table.split, out, batch, rows, n, *out.stride(), *along, HEIGHT=height, ROWS=r, COLUMNS=c
+            )
+    return compiled
+
+
+def product_constants(block: tuple[int, int], shape: tuple[int, int], *, transposed: bool) -> dict[str, int | bool]:
+    """Return the compile-time constants of a product that a matrix of `shape` in blocks sets."""
+    (height, width), (rows, inner) = (block[::-1], shape[::-1]) if transposed else (block, shape)
+    return {
+        "HEIGHT": height,
+        "WIDTH": width,
+        "VALUE_ROW": 1 if transposed else width,
+        "VALUE_COLUMN": height if transposed else 1,
+        "ORDERED": transposed,
+        "RAGGED": inner % width != 0,
+        "RAGGED_ROWS": rows % height != 0,
+    }
+
+
+def add_up_tile(height: int) -> tuple[int, int]:
+    """Return the rows and columns that a program of the second pass adds up."""
+    return min(16, int(triton.next_power_of_2(height))), 64
+
+
+def run_sampled(index: BlockIndex, a: Tensor, b: Tensor, out: Tensor, tile: Tile, *, shares: int | None = None) -> Any:
+    """Write a @ b at the stored blocks, summed over the batch, to out, all of it.
+
+    Args:
+        index: with one stored block or more.
+        a: (batch, m, n), any strides.
+        b: (batch, n, k), any strides.
+        out: (blocks, height, width), contiguous.
+        tile: how to cut; one with descriptors only where `sampled_described`.
+        shares: into how many parts batch and n are cut, which a second pass adds up in their order; by default as many
+            as fill the device once.
+
+    Returns:
+        the compiled kernel; None in the interpreter.
+
+    Raises:
+        ValueError: if there are too many tasks or steps.
+    """
+    (batch, m, n), k, (height, width) = a.shape, b.shape[2], index.block
+    table = work_table(index, tile.merge)
+    across = triton.cdiv(width, tile.columns) if tile.merge == 1 else 1
+    tasks = table.filled * triton.cdiv(height, tile.rows) * across
+    every = batch * triton.cdiv(n, tile.inner)
+    if shares is None:  # a share of at least 1024 elements, so that it outweighs what is added up
+        shares = max(1, min(units(a.device) * tile.programs // tasks, every * tile.inner // 1024))
+    steps = max(1, triton.cdiv(every, shares))
+    shares = max(1, triton.cdiv(every, steps))
+    held = out if shares == 1 else torch.empty((shares, *out.shape), dtype=torch.float32, device=a.device)
+    first, second = plane(a), plane(b)
+    described: tuple[Any, Any] = (a.detach(), b.detach())
+    if tile.descriptors:
+        described = (
+            _descriptor(a, first, (tile.rows, tile.inner)),
+            _descriptor(b, second, (tile.inner, tile.columns)),
+        )
+    with _on(a):
+        compiled = sample[_grid(tasks * shares, tile, a)](
+            *described, held, table.segments, index.col, tasks * shares, table.filled, index.blocks,
+            _checked(every), steps, m, k, n, first.step if first else 0, second.step if second else 0,
+            *a.stride(), *b.stride(), HEIGHT=height, WIDTH=width, RAGGED=m % height != 0 or k % width != 0,
+            A_BY_COLUMNS=bool(tile.descriptors and first and first.by_columns),
+            B_BY_COLUMNS=bool(tile.descriptors and second and second.by_columns),
+            **tile.constants(), **tile.options(nvidia=torch.version.hip is None),
+        )  # fmt: skip
+    if shares > 1:
+        torch.sum(held, 0, out=out) if out.dtype == torch.float32 else out.copy_(held.sum(0))
+    return compiled
+
+
+def _descriptor(tensor: Tensor, seen: Plane | None, box: tuple[int, int], *, turned: bool = False) -> Any:
+    """Return a descriptor that loads boxes (rows, columns) of the matrices that `seen` describes."""
+    if seen is None:
+        raise ValueError(
+            f"expected strides and an address that a descriptor can take, got {tensor.stride()}; use pointers"
+        )
+    lines = box[::-1] if turned or seen.by_columns else box
+    return TensorDescriptor(tensor.detach(), list(seen.shape), [seen.stride, 1], list(lines))
+
+
+def _grid(tasks: int, tile: Tile, tensor: Tensor) -> tuple[int]:
+    return (max(1, min(_checked(tasks), units(tensor.device) * tile.programs)),)
+
+
+def _checked(tasks: int) -> int:
+    if tasks > _MOST_TASKS:
+        raise ValueError(f"expected at most {_MOST_TASKS} tasks, got {tasks}; split the dense operand by columns")
+    return tasks
+
+
+def _on(tensor: Tensor) -> contextlib.AbstractContextManager[Any]:
+    return torch.cuda.device_of(tensor) if tensor.is_cuda else contextlib.nullcontext()

@@ -1,0 +1,239 @@
+"""Compile every Triton kernel for GPUs that are not here, and read what the compiler made of it.
+
+`python -m sparsebench.kernels.compile_check` prints one line a kernel: registers of a thread, bytes spilled, bytes of
+shared memory, matrix instructions and bulk tensor loads, all read from the binary. It needs no GPU and no driver:
+Triton's wheel brings NVIDIA's cuobjdump and nvdisasm; AMD's compiler writes the same into its assembly.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import triton
+from triton.backends.compiler import GPUTarget
+
+DTYPES: tuple[torch.dtype, ...] = (torch.float32, torch.float16, torch.bfloat16)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """A kind of GPU to compile for.
+
+    Attributes:
+        name: "sm_90".
+        backend: "cuda" or "hip".
+        arch: what Triton calls it.
+        warp: threads of a warp.
+        shared: bytes of shared memory that a program may use: 163 KiB on sm_80, 227 KiB on sm_90 and sm_100 (NVIDIA,
+            CUDA C++ Programming Guide, compute capabilities), 64 KiB on gfx942 (AMD, CDNA 3 ISA, local data share).
+        descriptors: whether tiles are copied in bulk (TMA).
+        matrix: what its matrix instructions start with.
+    """
+
+    name: str
+    backend: str
+    arch: int | str
+    warp: int
+    shared: int
+    descriptors: bool
+    matrix: tuple[str, ...]
+
+
+TARGETS: tuple[Target, ...] = (
+    Target(name="sm_80", backend="cuda", arch=80, warp=32, shared=163 * 1024, descriptors=False, matrix=("HMMA",)),
+    Target(name="sm_90", backend="cuda", arch=90, warp=32, shared=227 * 1024, descriptors=True,
+           matrix=("HGMMA", "HMMA")),
+    Target(name="sm_100", backend="cuda", arch=100, warp=32, shared=227 * 1024, descriptors=True,
+           matrix=("UTCHMMA", "HMMA")),
+    Target(name="gfx942", backend="hip", arch="gfx942", warp=64, shared=64 * 1024, descriptors=False,
+           matrix=("v_mfma",)),
+)  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compiled:
+    """What a kernel became on a target.
+
+    Attributes:
+        target: "sm_90".
+        dtype: "bfloat16".
+        kernel: its name, block and tile.
+        registers: of a thread; vector registers on gfx942.
+        spill_bytes: of a thread's stack; Triton's kernels have no arrays there, so all of it is spilled registers.
+        shared_bytes: of a program.
+        matrix: the matrix instructions that occur, as "HGMMA", each with how often it stands in the code.
+        bulk_loads: how often a bulk tensor load (UTMALDG) stands in the code.
+        error: why it does not compile, in one line, or None; the numbers are 0 then.
+    """
+
+    target: str
+    dtype: str
+    kernel: str
+    registers: int = 0
+    spill_bytes: int = 0
+    shared_bytes: int = 0
+    matrix: dict[str, int]
+    bulk_loads: int = 0
+    error: str | None = None
+
+    def line(self) -> str:
+        """Return this as one line."""
+        head = f"{self.target:6} {self.dtype:8} {self.kernel}: "
+        if self.error is not None:
+            return f"{head}does not compile: {self.error}"
+        matrix = ", ".join(f"{count} {name}" for name, count in self.matrix.items()) or "no matrix instructions"
+        return (
+            f"{head}{self.registers} registers, {self.spill_bytes} B spilled, {self.shared_bytes} B shared, "
+            f"{matrix}, {self.bulk_loads} bulk loads"
+        )
+
+
+Blocks = Sequence[tuple[int, int]]
+Job = tuple[Target, torch.dtype, Blocks, bool]
+
+BLOCKS: Blocks = ((8, 8), (16, 16), (32, 32), (64, 64), (128, 128), (16, 64))
+"""Blocks (height, width) that the block-sparse kernels are compiled for."""
+
+
+def check(
+    targets: Sequence[Target] = TARGETS,
+    dtypes: Sequence[torch.dtype] = DTYPES,
+    *,
+    blocks: Blocks = BLOCKS,
+    every_candidate: bool = False,
+    processes: int = 1,
+) -> list[Compiled]:
+    """Compile all kernels, and return a row for each.
+
+    Args:
+        targets: GPUs to compile for.
+        dtypes: of the operands.
+        blocks: (height, width) of the blocks that the block-sparse kernels are compiled for.
+        every_candidate: every tile that tuning would try, and not only the first ones.
+        processes: how many compile at a time.
+
+    Raises:
+        RuntimeError: if TRITON_INTERPRET is set, as there is nothing to compile then.
+    """
+    if triton.knobs.runtime.interpret:
+        raise RuntimeError("expected Triton's compiler, got its interpreter; unset TRITON_INTERPRET")
+    jobs = [(target, dtype, blocks, every_candidate) for target in targets for dtype in dtypes]
+    if processes == 1:
+        return [row for job in jobs for row in _compile_all(job)]
+    # LLVM holds locks and threads of its own, which a forked process would find in the middle of something
+    with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return [row for rows in pool.map(_compile_all, jobs) for row in rows]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print a line for each kernel, and return 1 if any does not compile, 2 if nothing can be compiled, else 0."""
+    parser = argparse.ArgumentParser(prog="python -m sparsebench.kernels.compile_check", description=main.__doc__)
+    parser.add_argument("--target", action="append", choices=[target.name for target in TARGETS])
+    parser.add_argument("--every-candidate", action="store_true", help="compile every tile that tuning would try")
+    parser.add_argument("--processes", type=int, default=1, help="how many compile at a time")
+    given = parser.parse_args(arguments)
+    targets = [target for target in TARGETS if given.target is None or target.name in given.target]
+    try:
+        rows = check(targets, every_candidate=given.every_candidate, processes=given.processes)
+    except RuntimeError as error:
+        print(error, file=sys.stderr)
+        return 2
+    for row in rows:
+        print(row.line())
+    return int(any(row.error is not None for row in rows))
+
+
+def _block_sparse(target: Target, dtype: torch.dtype, blocks: Blocks, every_candidate: bool) -> dict[str, Any]:
+    from sparsebench.kernels.block_sparse.triton_sources import compile_sources
+    from sparsebench.kernels.block_sparse.triton_tiles import Limits
+
+    limits = Limits(shared=target.shared, descriptors=target.descriptors, deep=target.backend == "cuda")
+    return dict(compile_sources(dtype, limits, blocks, every_candidate=every_candidate))
+
+
+def _csr(target: Target, dtype: torch.dtype, blocks: Blocks, every_candidate: bool) -> dict[str, Any]:
+    from sparsebench.kernels.csr.triton import compile_sources
+
+    return {name: (source, {}) for name, source in compile_sources(dtype).items()}  # one form, launched with defaults
+
+
+SOURCES: dict[str, Callable[[Target, torch.dtype, Blocks, bool], dict[str, Any]]] = {
+    "block_sparse": _block_sparse,
+    "csr": _csr,
+}
+"""For each package of kernels, what gives its sources by name, each with the options it is compiled with."""
+
+
+def _compile_all(job: Job) -> list[Compiled]:
+    target, dtype, blocks, every_candidate = job
+    return [
+        _compile(target, dtype, f"{package} {name}", source, options)
+        for package, sources in SOURCES.items()
+        for name, (source, options) in sources(target, dtype, blocks, every_candidate).items()
+    ]
+
+
+def _compile(target: Target, dtype: torch.dtype, name: str, source: Any, options: dict[str, int]) -> Compiled:
+    labels = {"target": target.name, "dtype": str(dtype).removeprefix("torch."), "kernel": name}
+    try:
+        made = triton.compile(source, target=GPUTarget(target.backend, target.arch, target.warp), options=options)
+    except Exception as error:  # whatever a compiler throws is an answer here
+        first = next((line for line in str(error).splitlines() if line.strip()), "")
+        return Compiled(**labels, matrix={}, error=f"{type(error).__name__}: {first}")
+    shared = int(made.metadata.shared)
+    if target.backend == "hip":
+        return Compiled(**labels, shared_bytes=shared, **_read_amd(made.asm["amdgcn"], target))
+    return Compiled(**labels, shared_bytes=shared, **_read_nvidia(made.asm["cubin"], target))
+
+
+def _read_nvidia(cubin: bytes, target: Target) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "kernel.cubin")
+        path.write_bytes(cubin)
+        usage = _tool("cuobjdump", "-res-usage", str(path))
+        text = _tool("nvdisasm", "-c", str(path))
+    found = {name: int(value) for name, value in re.findall(r"\b(REG|STACK|LOCAL):(\d+)", usage)}
+    return {
+        "registers": found["REG"],
+        "spill_bytes": found["STACK"] + found["LOCAL"],
+        "matrix": dict(_count(text, target.matrix)),
+        "bulk_loads": len(re.findall(r"\bUTMALDG\b", text)),
+    }
+
+
+def _read_amd(assembly: str, target: Target) -> dict[str, Any]:
+    found = {name: int(value) for name, value in re.findall(r"^[\s-]*\.(\w+):\s+(\d+)\s*$", assembly, re.MULTILINE)}
+    return {
+        "registers": found["vgpr_count"] + found["agpr_count"],
+        # scratch memory is in bytes; spills into other registers are counted, in registers of 4 bytes a thread
+        "spill_bytes": found["private_segment_fixed_size"] + 4 * found["vgpr_spill_count"],
+        "matrix": dict(_count(assembly, target.matrix)),
+    }
+
+
+def _count(text: str, names: Sequence[str]) -> Iterator[tuple[str, int]]:
+    for name in names:
+        count = len(re.findall(rf"\b{name}", text))
+        if count:
+            yield name, count
+
+
+def _tool(name: str, *arguments: str) -> str:
+    """Return what one of the tools in Triton's wheel prints."""
+    path = getattr(triton.knobs.nvidia, name).path
+    return subprocess.run([path, *arguments], capture_output=True, text=True, check=True).stdout
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Multiply with matrices stored element by element, in compressed sparse rows."""

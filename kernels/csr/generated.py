@@ -1,0 +1,243 @@
+"""Generate the inner loops of the CPU products with LLVM: over a range of rows, in one tile of columns.
+
+A tile is `vectors` registers wide. In the forward product a row of the result stays in these registers while the row's
+elements are walked through, each of which broadcasts its value and multiplies one row of x (Gustavson's order,
+https://doi.org/10.1145/355791.355796); in the transposed product it is a row of x that stays, and each element adds to
+one row of the result; in the sampled product a row of a stays, and each element takes one dot product.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+
+from sparsebench.kernels.csr.emit import Tailed
+from sparsebench.kernels.microkernels import host
+
+_ROWS = ("first", "last", "tail")
+ARGUMENTS: dict[str, tuple[str, ...]] = {
+    "forward": ("values", "col", "crow", "x", "x_row", "out", "out_row", *_ROWS),
+    "transposed": ("values", "col", "crow", "x", "x_row", "out", "out_row", *_ROWS),
+    "sampled": ("a", "a_row", "col", "crow", "x", "x_row", "out", *_ROWS),
+    "pack": ("x", "x_row", "panel", "panel_row", *_ROWS),
+    "gather": ("x", "x_row", "x_column", "panel", "panel_row", *_ROWS),
+    "clear": ("panel", "panel_row", *_ROWS),
+    "finish": ("panels", "panel_bytes", "parts", "panel_row", "out", "out_row", *_ROWS),
+}
+"""What each kind of function takes, all int64: addresses, strides in bytes, the rows first .. last, and how many lanes
+of the last vector lie inside (read only by a `tailed` one)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loop:
+    """What one generated function is for.
+
+    Attributes:
+        kind: of ARGUMENTS. "forward": out[i] = Σ values · x[col] in rows i. "transposed": out[col] += values · x[i],
+            out in the type that is computed in, whole vectors. "sampled": out[e] = a[i] · x[col], or += if `adds`,
+            out in the type that is computed in. "pack": copy rows side by side and fill the last vector with zeros.
+            "gather": the same for columns that lie apart. "clear": fill a panel of sums with zeros. "finish": add up
+            panels of sums in their order and round them to memory.
+        dtype: of values, x, a, and what "forward", "pack" and "finish" write.
+        lanes: elements of a vector.
+        vectors: of a tile.
+        tailed: whether the last vector has lanes that lie outside.
+        wide: whether crow is int64.
+        adds: see "sampled".
+    """
+
+    kind: str
+    dtype: str
+    lanes: int
+    vectors: int
+    tailed: bool = False
+    wide: bool = False
+    adds: bool = False
+
+    @property
+    def name(self) -> str:
+        """Return a name that no other function has."""
+        flags = "".join(str(int(flag)) for flag in (self.tailed, self.wide, self.adds))
+        return f"csr_{self.kind}_{self.dtype}_{self.vectors}x{self.lanes}_{flags}"
+
+
+@cache
+def address(loop: Loop) -> int:
+    """Compile a function and return its address, which holds as long as the process lives."""
+    engine = host.compile_module(function(loop))
+    found: int = engine.get_function_address(loop.name)
+    return found
+
+
+def function(loop: Loop) -> str:
+    """Return the IR of a function and of what it needs declared."""
+    e = Tailed(loop.dtype, loop.lanes)
+    e.label("entry")
+    if loop.tailed:
+        e.limit("%tail")
+    with e.loop("rows", "%first", "%last", "1", []) as rows:
+        _BODIES[loop.kind](e, loop, rows.counter)
+    e.do("ret void")
+    arguments = ", ".join(f"i64 %{name}" for name in ARGUMENTS[loop.kind])
+    lines = "\n".join(e.lines)
+    return f'{e.declarations()}\ndefine void @"{loop.name}"({arguments}) nounwind {{\n{lines}\n}}\n'
+
+
+def _element(e: Tailed, loop: Loop, row: str) -> tuple[str, str]:
+    """Return where the elements of a row begin and end."""
+    following = e.add(row, "1")
+    begin, end = (e.index64("%crow", i) if loop.wide else e.index("%crow", i) for i in (row, following))
+    return begin, end
+
+
+def _offsets(e: Tailed, loop: Loop, *, computed: bool = False) -> list[str]:
+    size = e.computed_size if computed else e.size
+    return [str(v * loop.lanes * size) for v in range(loop.vectors)]
+
+
+def _tile(e: Tailed, loop: Loop, at: str) -> list[str]:
+    """Read the vectors of a row; only the last one may have lanes outside, and these are 0."""
+    last = loop.vectors - 1
+    return [
+        e.read_inside(e.add(at, offset)) if loop.tailed and v == last else e.read(e.add(at, offset), loop.lanes)
+        for v, offset in enumerate(_offsets(e, loop))
+    ]
+
+
+def _write(e: Tailed, loop: Loop, values: list[str], at: str) -> None:
+    for v, (value, offset) in enumerate(zip(values, _offsets(e, loop), strict=True)):
+        if loop.tailed and v == loop.vectors - 1:
+            e.write_inside(value, e.add(at, offset))
+        else:
+            e.write(value, e.add(at, offset), loop.lanes)
+
+
+def _forward(e: Tailed, loop: Loop, row: str) -> None:
+    # so many elements at a time, each with sums of its own: one sum would wait for the adder's latency at every step
+    unroll = max(2, 8 // loop.vectors)
+    begin, end = _element(e, loop, row)
+    kind = e.vector(e.scalar)
+
+    def step(places: list[str], sums: list[str]) -> list[str]:
+        result = list(sums)
+        for u, place in enumerate(places):
+            value = e.splat(e.read(e.add("%values", e.mul(place, str(e.size))), 1))
+            other = _tile(e, loop, e.add("%x", e.mul(e.index("%col", place), "%x_row")))
+            for v, part in enumerate(other):
+                result[u * loop.vectors + v] = e.fma(value, part, result[u * loop.vectors + v])
+        return result
+
+    count = e.let(f"sub i64 {end}, {begin}")
+    whole = e.add(begin, e.let(f"and i64 {count}, {-unroll}"))
+    with e.loop("many", begin, whole, str(unroll), [(kind, e.zero())] * (unroll * loop.vectors)) as many:
+        many.after = step([e.add(many.counter, str(u)) for u in range(unroll)], many.inside)
+    sums = many.results
+    # the elements left over, all at once: a loop over them would end where the processor does not foresee it
+    most = (unroll - 1) * loop.vectors
+    with e.loop("left", whole, end, str(unroll), [(kind, value) for value in sums[:most]]) as left:
+        places, inside = e.clamped(left.counter, unroll - 1, end)
+        added = step(places, left.inside)
+        left.after = [
+            e.let(f"select i1 {inside[n // loop.vectors]}, {kind} {new}, {kind} {old}")
+            for n, (new, old) in enumerate(zip(added, left.inside, strict=True))
+        ]
+    sums = [*left.results, *sums[most:]]
+    while len(sums) > loop.vectors:
+        half = len(sums) // 2
+        sums = [e.let(f"fadd {kind} {one}, {two}") for one, two in zip(sums[:half], sums[half:], strict=True)]
+    _write(e, loop, sums, e.add("%out", e.mul(row, "%out_row")))
+
+
+def _transposed(e: Tailed, loop: Loop, row: str) -> None:
+    begin, end = _element(e, loop, row)
+    mine = _tile(e, loop, e.add("%x", e.mul(row, "%x_row")))
+    with e.loop("elements", begin, end, "1", []) as elements:
+        place = elements.counter
+        value = e.splat(e.read(e.add("%values", e.mul(place, str(e.size))), 1))
+        to = e.add("%out", e.mul(e.index("%col", place), "%out_row"))
+        for part, offset in zip(mine, _offsets(e, loop, computed=True), strict=True):
+            at = e.add(to, offset)
+            e.write_computed(e.fma(value, part, e.read_computed(at)), at)
+
+
+def _sampled(e: Tailed, loop: Loop, row: str) -> None:
+    begin, end = _element(e, loop, row)
+    mine = _tile(e, loop, e.add("%a", e.mul(row, "%a_row")))
+    done = begin
+    # whole groups of as many elements as there are lanes, then of four; the last one computes its last element again
+    # for the lanes that are left over, and does not store them
+    for group in sorted({loop.lanes, min(loop.lanes, 4)}, reverse=True):
+        count = e.let(f"sub i64 {end}, {done}")
+        whole = e.add(done, e.let(f"and i64 {count}, {-group}"))
+        with e.loop(f"groups{group}", done, whole, str(group), []) as groups:
+            _dots(e, loop, mine, [e.add(groups.counter, str(g)) for g in range(group)], None)
+        done = whole
+    if group == 1:
+        return
+    with e.loop("left", done, end, str(group), []) as left:
+        places, _ = e.clamped(left.counter, group, end)
+        _dots(e, loop, mine, places, e.let(f"sub i64 {end}, {left.counter}"))
+
+
+def _dots(e: Tailed, loop: Loop, mine: list[str], places: list[str], stored: str | None) -> None:
+    """Take the dot products at some places and store them side by side, the first `stored` of them if that is given."""
+    totals = []
+    for place in places:
+        other = _tile(e, loop, e.add("%x", e.mul(e.index("%col", place), "%x_row")))
+        total = e.zero()
+        for left, right in zip(mine, other, strict=True):
+            total = e.fma(left, right, total)
+        totals.append(total)
+    sums = e.totals(totals)
+    at = e.add("%out", e.mul(places[0], str(e.computed_size)))
+    e.write_group(sums, at, len(places), stored, adds=loop.adds)
+
+
+def _pack(e: Tailed, loop: Loop, row: str) -> None:
+    values = _tile(e, loop, e.add("%x", e.mul(row, "%x_row")))
+    to = e.add("%panel", e.mul(row, "%panel_row"))
+    for value, offset in zip(values, _offsets(e, loop), strict=True):
+        e.write(value, e.add(to, offset), loop.lanes)
+
+
+def _gather(e: Tailed, loop: Loop, row: str) -> None:
+    source, to = e.add("%x", e.mul(row, "%x_row")), e.add("%panel", e.mul(row, "%panel_row"))
+    columns = e.add("%tail", str((loop.vectors - 1) * loop.lanes)) if loop.tailed else str(loop.vectors * loop.lanes)
+    with e.loop("columns", "0", columns, "1", []) as column:
+        at = e.add(to, e.mul(column.counter, str(e.size)))
+        e.write(e.read(e.add(source, e.mul(column.counter, "%x_column")), 1), at, 1)
+    if loop.tailed:
+        with e.loop("outside", columns, str(loop.vectors * loop.lanes), "1", []) as column:
+            e.write("0.0", e.add(to, e.mul(column.counter, str(e.size))), 1)
+
+
+def _clear(e: Tailed, loop: Loop, row: str) -> None:
+    to = e.add("%panel", e.mul(row, "%panel_row"))
+    for offset in _offsets(e, loop, computed=True):
+        e.write_computed(e.zero(), e.add(to, offset))
+
+
+def _finish(e: Tailed, loop: Loop, row: str) -> None:
+    kind = e.vector(e.scalar)
+    source = e.add("%panels", e.mul(row, "%panel_row"))
+    offsets = _offsets(e, loop, computed=True)
+    start = [(kind, e.read_computed(e.add(source, offset))) for offset in offsets]
+    with e.loop("others", "1", "%parts", "1", start) as others:
+        panel = e.add(source, e.mul(others.counter, "%panel_bytes"))
+        others.after = [
+            e.let(f"fadd {kind} {value}, {e.read_computed(e.add(panel, offset))}")
+            for value, offset in zip(others.inside, offsets, strict=True)
+        ]
+    _write(e, loop, others.results, e.add("%out", e.mul(row, "%out_row")))
+
+
+_BODIES: dict[str, Callable[[Tailed, Loop, str], None]] = {
+    "forward": _forward,
+    "transposed": _transposed,
+    "sampled": _sampled,
+    "pack": _pack,
+    "gather": _gather,
+    "clear": _clear,
+    "finish": _finish,
+}

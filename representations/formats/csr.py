@@ -1,0 +1,140 @@
+"""Hold the non-zeros row by row, multiplied by our own kernels: generated loops on the CPU, Triton on the GPU."""
+
+from __future__ import annotations
+
+import importlib.util
+from types import ModuleType
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from sparsebench.kernels.csr.layout import RowIndex, dense_from_elements
+from sparsebench.representations.base import Representation, Spec, Storage, coo_matrix
+from sparsebench.representations.pattern import Pattern
+
+_LIBRARIES = {"cpu": "numba", "cuda": "triton"}
+
+
+def csr_kernels(device: str) -> ModuleType:
+    """Return the kernels for a type of device; whoever computes and whoever says what computed both ask here.
+
+    Raises:
+        ValueError: if there are none for it.
+    """
+    # imported late: neither needs to be installed where the other one is used, and both take a while to import
+    if device == "cpu":
+        from sparsebench.kernels.csr import cpu
+
+        return cpu
+    if device == "cuda":
+        from sparsebench.kernels.csr import triton
+
+        return triton
+    raise ValueError(f"expected a device of cpu, cuda, got {device!r}; move the tensor")
+
+
+class Csr(Representation):
+    """Store the non-zeros in compressed sparse rows: values, int32 column numbers, and where each row begins.
+
+    On the CPU the transposed product works from the same arrays. On the GPU it needs the order by columns too, which is
+    made with the first such product, held from then on and counted in `storage`.
+    """
+
+    name = "csr"
+
+    def __init__(self, source: Tensor, index: RowIndex, values: Tensor) -> None:
+        """Take an index and values, not copied."""
+        super().__init__(source)
+        self._index = index
+        self._values = values
+
+    @classmethod
+    def build(cls, tensor: Tensor, pattern: Pattern | None = None) -> Self:
+        """Copy the non-zeros; see `Representation.build`.
+
+        Raises:
+            ValueError: if the tensor is neither 2-D nor 4-D, or `unsupported` has a reason.
+        """
+        spec = Spec(
+            operation="build", shape=tuple(tensor.shape), dtype=tensor.dtype, device=tensor.device.type, pattern=pattern
+        )
+        reason = cls.unsupported(spec)
+        if reason is not None:
+            raise ValueError(
+                f"expected a tensor that {cls.name} supports, got {tensor.dtype} on {tensor.device}: {reason}"
+            )
+        coo = coo_matrix(tensor)
+        rows, columns = coo.indices()
+        index = RowIndex.from_elements(rows, columns, (int(coo.shape[0]), int(coo.shape[1])))
+        return cls(tensor, index, coo.values().contiguous())
+
+    @classmethod
+    def unsupported(cls, spec: Spec) -> str | None:
+        """Refuse devices and dtypes that the kernels do not have."""
+        library = _LIBRARIES.get(spec.device)
+        if library is None:
+            return f"csr kernels run on cpu and cuda, not on {spec.device}"
+        if importlib.util.find_spec(library) is None:
+            return f"csr kernels on {spec.device} need {library}, which is not installed"
+        dtypes: tuple[torch.dtype, ...] = csr_kernels(spec.device).DTYPES
+        if spec.dtype not in dtypes:
+            known = ", ".join(str(dtype).removeprefix("torch.") for dtype in dtypes)
+            return f"the {spec.device} kernels compute in {known}, not in {str(spec.dtype).removeprefix('torch.')}"
+        return None
+
+    def kernel(self, operation: str) -> str:
+        """Return what the kernels of this device call themselves, and for conv2d what stands before them."""
+        name: str = csr_kernels(self.device.type).name(self.dtype)
+        return f"torch unfold + {name}" if operation == "conv2d" else name
+
+    def to_dense(self) -> Tensor:
+        """Return a new strided tensor."""
+        return dense_from_elements(self._index, self._values).reshape(self.shape)
+
+    def matmul(self, x: Tensor) -> Tensor:
+        """Return self @ x, (m, k) @ (k, n) -> (m, n).
+
+        Raises:
+            ValueError: if shape, dtype or device of x do not fit.
+        """
+        product: Tensor = csr_kernels(self.device.type).dsd(self._index, self._values, x)
+        return product
+
+    def rmatmul(self, x: Tensor) -> Tensor:
+        """Return selfᵀ @ x, (k, m) @ (m, n) -> (k, n); errors as in `matmul`."""
+        product: Tensor = csr_kernels(self.device.type).dsd(self._index, self._values, x, transposed=True)
+        return product
+
+    def sampled_matmul(self, a: Tensor, b: Tensor) -> Tensor:
+        """Return (a @ b) at the stored places, (m, n) @ (n, k) -> (stored,).
+
+        Raises:
+            ValueError: if shape, dtype or device of a or b do not fit.
+        """
+        product: Tensor = csr_kernels(self.device.type).sdd(self._index, a, b)
+        return product
+
+    @property
+    def values(self) -> Tensor:
+        """Return the stored values (stored,), row by row."""
+        return self._values
+
+    def with_values(self, values: Tensor) -> Self:
+        """Return a matrix of other values with the same index; they are copied only if they are not contiguous.
+
+        Raises:
+            ValueError: if shape or device are not those of `values`.
+        """
+        if values.shape != self._values.shape or values.device != self._values.device:
+            raise ValueError(
+                f"expected values {tuple(self._values.shape)} on {self.device}, got {tuple(values.shape)} "
+                f"on {values.device}; start from .values"
+            )
+        # a tensor of this shape that takes one element of memory
+        source = values.detach().new_empty(()).expand(self.shape)
+        return type(self)(source, self._index, values.contiguous())
+
+    def storage(self) -> Storage:
+        """Return the bytes of the values, and of every index array that is held by now."""
+        return Storage(value_bytes=self._values.numel() * self._values.element_size(), index_bytes=self._index.nbytes)

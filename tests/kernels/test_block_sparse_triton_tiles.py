@@ -1,0 +1,259 @@
+"""Check every tile that tuning may take, in the interpreter or on a GPU, and that tuning takes none that is wrong."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+if not torch.cuda.is_available():
+    os.environ.setdefault("TRITON_INTERPRET", "1")  # before the kernels are imported: they are made for it then
+
+import pytest
+from torch import Tensor
+
+pytest.importorskip("triton")
+
+from triton import testing
+from triton.runtime.errors import OutOfResources
+
+from sparsebench.kernels.block_sparse import triton_launch as launch
+from sparsebench.kernels.block_sparse import triton_tuner as tuner
+from sparsebench.kernels.block_sparse.layout import BlockIndex, blocks_from_elements, dense_from_blocks
+from sparsebench.kernels.block_sparse.triton_tiles import Limits, Tile, product_tiles, sampled_tiles
+
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+LIMITS = [tuner.device_limits(torch.device("cuda"))] if DEVICE == "cuda" else [
+    Limits(shared=227 * 1024, descriptors=True, deep=True),
+    Limits(shared=163 * 1024, descriptors=False, deep=True),
+    Limits(shared=64 * 1024, descriptors=False, deep=False),
+]  # fmt: skip
+BLOCKS = [(8, 8), (16, 16), (32, 32), (64, 64), (128, 128), (16, 64), (64, 32), (5, 3)]
+DTYPES = [torch.float32, torch.float16] + ([torch.bfloat16] if DEVICE == "cuda" else [])
+GRID = (6, 20) if DEVICE == "cuda" else (3, 3)
+"""Block rows and columns: on a GPU enough to fill a pipeline, in the interpreter a full, an empty and a mixed row."""
+SMALL = Tile(rows=16, columns=16, inner=16)
+
+
+def draw(shape: tuple[int, int], block: tuple[int, int], seed: int, dtype: torch.dtype) -> tuple[BlockIndex, Tensor]:
+    """Return the index and the values of a matrix of which block rows 0 and 1 are full and empty, others half full."""
+    generator = torch.Generator().manual_seed(seed)
+    grid = (-(-shape[0] // block[0]), -(-shape[1] // block[1]))
+    keep = torch.rand(grid, generator=generator) < 0.5
+    keep[0], keep[1:2] = True, False
+    rows, columns = (keep.repeat_interleave(block[0], 0).repeat_interleave(block[1], 1)).nonzero(as_tuple=True)
+    inside = (rows < shape[0]) & (columns < shape[1])
+    rows, columns = rows[inside].to(DEVICE), columns[inside].to(DEVICE)
+    values = (torch.rand(rows.numel(), generator=generator) + 0.5).to(DEVICE, dtype)
+    return blocks_from_elements(rows, columns, values, shape, block)
+
+
+def normal(shape: tuple[int, ...], seed: int, dtype: torch.dtype) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(DEVICE, dtype)
+
+
+def close(got: Tensor, want: Tensor, magnitude: Tensor, terms: int) -> bool:
+    bound = magnitude * torch.finfo(torch.float32).eps * (terms + 2) + want.abs() * torch.finfo(got.dtype).eps
+    return bool(((got.double() - want).abs() <= bound).all())
+
+
+def every(listed: Callable[[Limits], list[Tile]]) -> list[Tile]:
+    """Return the tiles of all devices; to the interpreter they are the same with any number of warps and stages."""
+    tiles = (tile for limits in LIMITS for tile in listed(limits))
+    return list(dict.fromkeys(tiles if DEVICE == "cuda" else (replace(tile, warps=4, stages=2) for tile in tiles)))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize("block", BLOCKS)
+def test_every_product_tile_is_right(block: tuple[int, int], transposed: bool, dtype: torch.dtype) -> None:
+    """A pipeline of two stages once gave wrong results (pytorch issue 113587): no candidate goes untested."""
+    shape = GRID[0] * block[0], GRID[1] * block[1]
+    index, values = draw(shape, block, 1, dtype)
+    height, width = block[::-1] if transposed else block
+    inner, rows = shape if transposed else shape[::-1]
+    by_columns = transposed != (BLOCKS.index(block) % 2 == 0)
+    n = 72
+    x = normal((1, n, inner), 2, dtype).mT if by_columns else normal((1, inner, n), 2, dtype)
+    out = torch.empty((1, rows, n), dtype=dtype, device=DEVICE)
+    described = launch.product_described(index, values, x, transposed=transposed)
+    for size, split in ((16, True), (128, True), (4096, False)):
+
+        def listed(limits: Limits, size: int = size, split: bool = split) -> list[Tile]:
+            return product_tiles(height, width, size, dtype, limits, described=described, split=split)
+
+        for tile in every(listed):
+            right, _, _ = tuner.try_product(index, values, x, out, tile, transposed=transposed)
+            assert right, tile
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("block", BLOCKS)
+def test_every_sampled_tile_is_right(block: tuple[int, int], dtype: torch.dtype) -> None:
+    m, k = GRID[0] * block[0] - 1, GRID[1] * block[1] - 1
+    index, _ = draw((m, k), block, 1, dtype)
+    turned = BLOCKS.index(block) % 2 == 0
+    n = 72 if turned else 136
+    a = normal((1, n, m + 1), 2, dtype).mT[:, :m] if turned else normal((1, m, n), 2, dtype)
+    b = normal((1, k, n), 3, dtype).mT
+    described = launch.sampled_described(index, a, b)
+    for tile in every(lambda limits: sampled_tiles(*block, dtype, limits, described=described)):
+        right, _, _ = tuner.try_sampled(index, a, b, tile)
+        assert right, tile
+
+
+def test_descriptors_are_among_the_tiles_tried() -> None:
+    limits = Limits(shared=227 * 1024, descriptors=True, deep=True)
+    for block in ((64, 64), (128, 128), (32, 32)):
+        for tiles in (
+            product_tiles(*block, 4096, torch.bfloat16, limits, described=True, split=False),
+            sampled_tiles(*block, torch.bfloat16, limits, described=True),
+        ):
+            assert {tile.descriptors for tile in tiles} == {True, False}
+        without = product_tiles(*block, 4096, torch.bfloat16, limits, described=False, split=False)
+        assert not any(tile.descriptors for tile in without)
+
+
+@pytest.mark.parametrize("by_columns", [False, True])
+@pytest.mark.parametrize("limit", [1, 2])
+@pytest.mark.parametrize("transposed", [False, True])
+def test_split_rows_add_up(transposed: bool, limit: int, by_columns: bool) -> None:
+    shape, block, n = (29, 46), (8, 8), 21
+    index, values = draw(shape, block, 4, torch.float32)
+    dense = dense_from_blocks(index, values).double()
+    dense = dense.t() if transposed else dense
+    x = normal((2, dense.shape[1], n), 5, torch.float32)
+    out = torch.full((2, n, dense.shape[0]) if by_columns else (2, dense.shape[0], n), torch.nan, device=DEVICE)
+    out = out.mT if by_columns else out
+    results = []
+    for swap in (False, True):
+        for tile in (replace(SMALL, merge=2, swap=swap), replace(SMALL, rows=8, columns=32, merge=2, swap=swap)):
+            launch.run_product(index, values, x, out.fill_(torch.nan), tile, transposed=transposed, limit=limit)
+            assert close(out, dense @ x.double(), dense.abs() @ x.abs().double(), dense.shape[1])
+            results.append(out.clone())
+            launch.run_product(index, values, x, out.fill_(torch.nan), tile, transposed=transposed, limit=limit)
+            assert torch.equal(out, results[-1])
+    table = launch.work_table(index, limit, transposed=transposed)
+    assert table.slots > 0
+
+
+@pytest.mark.parametrize("shares", [1, 2, 3, 50])
+def test_shares_of_the_sampled_product_add_up(shares: int) -> None:
+    index, _ = draw((45, 70), (8, 8), 4, torch.float16)
+    a, b = normal((3, 45, 70), 5, torch.float16), normal((3, 70, 70), 6, torch.float16)
+    out = torch.full((index.blocks, 8, 8), torch.nan, device=DEVICE, dtype=torch.float16)
+    tile = replace(SMALL, columns=32, merge=4)
+    launch.run_sampled(index, a, b, out, tile, shares=shares)
+    want = dense_from_blocks(index, out).double()
+    mask = dense_from_blocks(index, torch.ones_like(out)).double()
+    wide = (a.double() @ b.double()).sum(0)
+    assert close(want.half(), wide * mask, (a.double().abs() @ b.double().abs()).sum(0), 210)
+    kept = out.clone()
+    launch.run_sampled(index, a, b, out.fill_(torch.nan), tile, shares=shares)
+    assert torch.equal(out, kept)
+
+
+def test_which_operands_descriptors_can_read() -> None:
+    whole = torch.zeros(3, 16, 32, dtype=torch.float16)
+    rows, columns = launch.plane(whole), launch.plane(whole.mT)
+    assert rows == launch.Plane(shape=(48, 32), stride=32, step=16, by_columns=False)
+    assert columns == launch.Plane(shape=(48, 32), stride=32, step=16, by_columns=True)
+    assert launch.plane(whole[::2]) == launch.Plane(shape=(48, 32), stride=32, step=32, by_columns=False)
+    assert launch.plane(whole[:, :, 1:]) is None  # an address that is no multiple of 16 bytes
+    assert launch.plane(whole[:, :, ::2]) is None  # gaps in a line
+    assert launch.plane(torch.zeros(1, 16, 33, dtype=torch.float16)) is None  # lines at no multiple of 16 bytes
+    assert launch.plane(whole[:1].expand(3, 16, 32)) is None  # one matrix over and over
+    assert launch.plane(torch.zeros(1, 0, 32)) is None
+
+
+def trial_of(wrong: set[Tile], broken: set[Tile]) -> Callable[[Tile], tuple[bool, Callable[[], Any], Any]]:
+    def trial(tile: Tile) -> tuple[bool, Callable[[], Any], Any]:
+        if tile in broken:
+            raise OutOfResources(1, 0, "shared memory")
+
+        def run() -> Tile:
+            return tile
+
+        return tile not in wrong, run, None
+
+    return trial
+
+
+def test_tuning_takes_the_fastest_that_is_right(monkeypatch: pytest.MonkeyPatch) -> None:
+    tiles = [replace(SMALL, stages=stages) for stages in (2, 3, 4, 5)]
+    timed: list[Tile] = []
+
+    def seconds(run: Callable[[], Tile], **_: object) -> float:
+        timed.append(run())
+        return {2: 1.0, 3: 2.0, 4: 4.0, 5: 3.0}[run().stages]
+
+    monkeypatch.setattr(testing, "do_bench", seconds)
+    assert tuner.fastest(tiles, trial_of(set(), set()), timed=True).stages == 2
+    timed.clear()
+    assert tuner.fastest(tiles, trial_of({tiles[0]}, {tiles[1]}), timed=True).stages == 5
+    assert [tile.stages for tile in timed] == [4, 5]
+    assert tuner.fastest(tiles, trial_of({tiles[0]}, set()), timed=False).stages == 3
+    with pytest.raises(RuntimeError, match=r"got none; report it: .*wrong result.*OutOfResources"):
+        tuner.fastest(tiles, trial_of(set(tiles[:3]), {tiles[3]}), timed=True)
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+def test_a_wrong_result_is_noticed(monkeypatch: pytest.MonkeyPatch, transposed: bool) -> None:
+    index, values = draw((40, 56), (8, 8), 1, torch.float32)
+    inner, rows = index.shape if transposed else index.shape[::-1]
+    x, out = normal((1, inner, 24), 2, torch.float32), torch.empty(1, rows, 24, device=DEVICE)
+    a, b = normal((1, 40, 24), 2, torch.float32), normal((1, 24, 56), 3, torch.float32)
+    tile = replace(SMALL, merge=2)
+    assert tuner.try_product(index, values, x, out, tile, transposed=transposed)[0]
+    assert tuner.try_sampled(index, a, b, tile)[0]
+    product, sampled = tuner.run_product, tuner.run_sampled
+
+    def wrong_product(*given: Any, **named: Any) -> None:
+        product(*given, **named)
+        given[3][0, :, 3] += 0.01
+
+    def wrong_sampled(*given: Any, **named: Any) -> None:
+        sampled(*given, **named)
+        given[3][-1, 2, 3] = torch.nan
+
+    monkeypatch.setattr(tuner, "run_product", wrong_product)
+    monkeypatch.setattr(tuner, "run_sampled", wrong_sampled)
+    assert not tuner.try_product(index, values, x, out, tile, transposed=transposed)[0]
+    assert not tuner.try_sampled(index, a, b, tile)[0]
+
+
+def test_choices_are_kept_per_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept: dict[tuple[str, str], dict[str, Any]] = {}
+    monkeypatch.setattr(tuner, "_fingerprint", lambda device: str(device))
+    monkeypatch.setattr(tuner, "recall", lambda device, key: kept.get((device, key)))
+    monkeypatch.setattr(tuner, "remember", lambda device, key, choice: kept.update({(device, key): choice}))
+    monkeypatch.setattr(tuner, "_chosen", {})
+    tiles = [replace(SMALL, stages=stages) for stages in (2, 3)]
+    tried: list[Tile] = []
+
+    def trial(tile: Tile) -> tuple[bool, Callable[[], Any], Any]:
+        tried.append(tile)
+        return tile.stages == 3, lambda: None, None
+
+    def choose(device: str) -> Tile:
+        return tuner._choose(torch.device(device), "a product", tiles, trial, timed=False)
+
+    assert choose("cuda:0") == tiles[1]
+    assert (choose("cuda:0"), len(tried)) == (tiles[1], 2)  # known in this process
+    tuner._chosen.clear()
+    assert (choose("cuda:0"), len(tried)) == (tiles[1], 2)  # known on disk
+    assert (choose("cuda:1"), len(tried)) == (tiles[1], 4)  # another device
+    for strange in ({**tiles[1].as_dict(), "stages": 9}, {**tiles[1].as_dict(), "swap": "no"}, {"rows": 16}):
+        tuner._chosen.clear()
+        tried.clear()
+        kept["cuda:0", "a product"] = strange
+        assert (choose("cuda:0"), len(tried)) == (tiles[1], 2)
+
+
+def test_a_tile_survives_being_kept() -> None:
+    tile = replace(SMALL, merge=4, swap=True, descriptors=True, warps=8, stages=5, programs=3)
+    assert Tile.from_dict(tile.as_dict()) == tile
+    assert Tile.from_dict({**tile.as_dict(), "rows": "16"}) is None

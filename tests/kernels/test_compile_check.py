@@ -1,0 +1,123 @@
+"""Compile the Triton kernels for GPUs that are not here, and read from the binaries that they are what they should be.
+
+In processes of their own: where there is no GPU, this one has the kernels made for Triton's interpreter.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("triton")
+
+from sparsebench.kernels import compile_check
+from sparsebench.kernels.compile_check import TARGETS, Compiled, Target
+
+# which blocks in which dtype: all of both is the command's business, as it takes minutes
+ROWS = """
+import dataclasses, json, sys, torch
+from sparsebench.kernels.compile_check import TARGETS, check
+
+if __name__ == "__main__":
+    named = [target for target in TARGETS if target.name == sys.argv[1]]
+    rows = []
+    for dtype, blocks in ((torch.bfloat16, ((16, 16), (128, 128))), (torch.float16, ((64, 64),)),
+                          (torch.float32, ((32, 32),))):
+        rows += check(named, [dtype], blocks=blocks)
+    if sys.argv[1] == "sm_90":
+        rows += check(named, [torch.bfloat16], blocks=((64, 64),), every_candidate=True)
+    print(json.dumps([dataclasses.asdict(row) for row in rows]))
+"""
+
+
+def environment(tmp_path: Path, **more: str) -> dict[str, str]:
+    kept = {key: value for key, value in os.environ.items() if key != "TRITON_INTERPRET"}
+    return kept | {"TRITON_CACHE_DIR": str(tmp_path / "cache"), "CUDA_VISIBLE_DEVICES": ""} | more
+
+
+@pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.name)
+def test_kernels_compile_and_are_what_they_should_be(target: Target, tmp_path: Path) -> None:
+    script = tmp_path / "rows.py"
+    script.write_text(ROWS, encoding="utf-8")
+    command = [sys.executable, str(script), target.name]
+    done = subprocess.run(command, env=environment(tmp_path), cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    rows = [Compiled(**row) for row in json.loads(done.stdout.splitlines()[-1])]
+    for package in compile_check.SOURCES:
+        assert {row.dtype for row in rows if row.kernel.startswith(f"{package} ")} == {"bfloat16", "float16", "float32"}
+    for row in rows:
+        assert row.error is None, row.line()
+        assert row.registers > 0, row.line()
+        assert row.spill_bytes == 0, row.line()
+        assert 0 <= row.shared_bytes <= target.shared, row.line()
+        if "descriptors" in row.kernel:
+            assert row.bulk_loads > 0, row.line()
+        if " multiply " in row.kernel or " sample " in row.kernel:
+            assert row.shared_bytes > 0, row.line()
+            # float32 products are exact to float32, which matrix instructions are on AMD's GPUs only
+            assert bool(row.matrix) == (row.dtype != "float32" or target.backend == "hip"), row.line()
+    described = {row.dtype for row in rows if row.bulk_loads}
+    assert described == ({"bfloat16", "float16"} if target.descriptors else set())
+    large = [row for row in rows if "128x256x64" in row.kernel or "64x256x64" in row.kernel]
+    wanted = {"sm_80": "HMMA", "sm_90": "HGMMA", "sm_100": "UTCHMMA", "gfx942": "v_mfma"}[target.name]
+    assert all(wanted in row.matrix for row in large), [row.line() for row in large]
+    assert large or not target.descriptors
+
+
+def test_the_command_says_why_it_cannot_compile(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "sparsebench.kernels.compile_check"]
+    given = environment(tmp_path, TRITON_INTERPRET="1")
+    done = subprocess.run(command, env=given, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr == "expected Triton's compiler, got its interpreter; unset TRITON_INTERPRET\n"
+
+
+@pytest.mark.parametrize("error", [None, "CompilationError: no"])
+def test_the_command_tells_of_what_does_not_compile(
+    error: str | None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    row = Compiled(target="sm_90", dtype="float16", kernel="multiply", registers=40, matrix={"HGMMA": 8}, error=error)
+    asked: list[Any] = []
+    monkeypatch.setattr(compile_check, "check", lambda targets, **named: asked.extend(targets) or [row])
+    assert compile_check.main(["--target", "sm_90"]) == int(error is not None)
+    assert [target.name for target in asked] == ["sm_90"]
+    line = "does not compile: CompilationError: no" if error else "40 registers, 0 B spilled, 0 B shared, 8 HGMMA, "
+    assert f"sm_90  float16  multiply: {line}" in capsys.readouterr().out
+
+
+def test_what_does_not_compile_is_a_row(tmp_path: Path) -> None:
+    script = tmp_path / "broken.py"
+    script.write_text(BROKEN, encoding="utf-8")
+    done = subprocess.run([sys.executable, str(script)], env=environment(tmp_path), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+BROKEN = """
+import torch, triton, triton.language as tl
+from sparsebench.kernels import compile_check as c
+
+@triton.jit
+def broken(out, SIZE: tl.constexpr):
+    tl.store(out + tl.arange(0, SIZE), tl.zeros((SIZE + 1,), tl.float32))
+
+@triton.jit
+def spilling(out, x, SIZE: tl.constexpr):
+    a = tl.load(x + tl.arange(0, SIZE)[:, None] * SIZE + tl.arange(0, SIZE)[None, :])
+    square = tl.dot(a, a, input_precision="ieee")
+    tl.store(out + tl.arange(0, SIZE)[:, None] * SIZE + tl.arange(0, SIZE)[None, :], square)
+
+def source(kernel, size):
+    signature = {name: "constexpr" if name == "SIZE" else "*fp32" for name in kernel.arg_names}
+    return triton.compiler.ASTSource(fn=kernel, signature=signature, constexprs={"SIZE": size}), {"num_warps": 1}
+
+c.SOURCES = {"test": lambda *_: {"broken": source(broken, 16), "spilling": source(spilling, 64)}}
+first, second = c.check([target for target in c.TARGETS if target.name == "sm_80"], [torch.float32])
+assert first.error is not None and "\\n" not in first.error, first
+assert second.error is None and second.spill_bytes > 0, second
+"""
