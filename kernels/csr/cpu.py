@@ -35,8 +35,8 @@ def name(dtype: torch.dtype = torch.float32) -> str:
 def dsd(index: RowIndex, values: Tensor, x: Tensor, *, transposed: bool = False) -> Tensor:
     """Return self @ x, (m, k) @ (..., k, n) -> (..., m, n), or selfᵀ @ x, (k, m) @ (..., m, n) -> (..., k, n).
 
-    Beside the result it takes room for a tile of x a thread, packed, and no more than x itself; transposed, for a tile
-    of the result a thread, in the type that is computed in.
+    Beside the result it takes room for a packed tile of x a thread; transposed, for a tile of the result a thread, in
+    the type that is computed in. Fewer threads run if that came to more than index, values, x and result together.
 
     Args:
         index: of the stored elements, on the CPU.
@@ -86,6 +86,8 @@ def sdd(index: RowIndex, a: Tensor, b: Tensor) -> Tensor:
     k, wide = index.shape[1], index.crow.dtype == torch.int64
     threads = _row_threads(index, n)
     t = tiling(x, index.nnz // threads, k)
+    if t.packs:
+        threads = min(threads, _panels(index, k * t.tile_bytes, t, a, x))
     out = torch.empty(index.nnz, dtype=t.computed)
     panels = torch.empty(threads * k * t.tile_bytes, dtype=torch.uint8) if t.packs else None
     drivers.sampled(
@@ -103,6 +105,8 @@ def _forward(index: RowIndex, values: Tensor, x: Tensor, out: Tensor) -> None:
     items = x.shape[0] if x.dim() == 3 else 1
     t = tiling(x, index.nnz, k)
     threads, shares = _deal(index, items * t.tiles, x.shape[-1] * items)
+    if t.packs:
+        threads = min(threads, _panels(index, k * t.tile_bytes, t, values, x, out))
     panels = torch.empty(threads * k * t.tile_bytes, dtype=torch.uint8) if t.packs else None
     wide, n = index.crow.dtype == torch.int64, out.shape[-1]
     x_row, x_column = x.stride()[-2:]
@@ -125,10 +129,9 @@ def _transposed(index: RowIndex, values: Tensor, x: Tensor, out: Tensor) -> None
     panel_row = t.columns * t.computed.itemsize
     by_tiles = shares == 1
     if not by_tiles:
-        # a panel more costs its clearing and adding up, so it has to take four elements for each of its rows at least;
-        # and all panels together shall not take more room than operands and result do
-        room = index.nbytes + (values.numel() + x.numel() + out.numel()) * t.size
-        threads = max(1, min(_row_threads(index, t.columns), index.nnz // (4 * k), room // (k * panel_row)))
+        # a panel more costs its clearing and adding up, so it has to take four elements for each of its rows at least
+        threads = max(1, min(_row_threads(index, t.columns), index.nnz // (4 * k)))
+    threads = min(threads, _panels(index, k * panel_row, t, values, x, out))
     panels = torch.empty(threads * k * panel_row, dtype=torch.uint8)
     driver = drivers.transposed_by_tiles if by_tiles else drivers.transposed_by_rows
     driver(
@@ -155,6 +158,12 @@ def _row_threads(index: RowIndex, columns: int) -> int:
     """Return how many threads run: a short job is done before a second one has woken up."""
     work = (index.nnz + drivers.ROW_COST * index.shape[0]) * (4 + columns // 4)
     return max(1, min(numba.get_num_threads(), work >> 14))
+
+
+def _panels(index: RowIndex, panel: int, t: Tiling, *operands: Tensor) -> int:
+    """Return how many panels of so many bytes take no more room than index and operands together, at least one."""
+    room = index.nbytes + sum(operand.numel() for operand in operands) * t.size
+    return max(1, room // max(1, panel))
 
 
 def _pack(t: Tiling) -> tuple[int, int]:

@@ -36,9 +36,9 @@ class Loop:
     Attributes:
         kind: of ARGUMENTS. "forward": out[i] = Σ values · x[col] in rows i. "transposed": out[col] += values · x[i],
             out in the type that is computed in, whole vectors. "sampled": out[e] = a[i] · x[col], or += if `adds`,
-            out in the type that is computed in. "pack": copy rows side by side and fill the last vector with zeros.
-            "gather": the same for columns that lie apart. "clear": fill a panel of sums with zeros. "finish": add up
-            panels of sums in their order and round them to memory.
+            out in the type that is computed in. "pack": copy rows side by side. "gather": the same for columns that lie
+            apart. "clear": fill a panel of sums with zeros. "finish": add up panels of sums in their order and round
+            them to memory.
         dtype: of values, x, a, and what "forward", "pack" and "finish" write.
         lanes: elements of a vector.
         vectors: of a tile.
@@ -207,9 +207,6 @@ def _gather(e: Tailed, loop: Loop, row: str) -> None:
     with e.loop("columns", "0", columns, "1", []) as column:
         at = e.add(to, e.mul(column.counter, str(e.size)))
         e.write(e.read(e.add(source, e.mul(column.counter, "%x_column")), 1), at, 1)
-    if loop.tailed:
-        with e.loop("outside", columns, str(loop.vectors * loop.lanes), "1", []) as column:
-            e.write("0.0", e.add(to, e.mul(column.counter, str(e.size))), 1)
 
 
 def _clear(e: Tailed, loop: Loop, row: str) -> None:

@@ -92,7 +92,7 @@ class Emitter:
         self.do(f"store {kind} {value}, ptr {pointer}, align {self.size}")
 
     def _round_bfloat16(self, value: str, lanes: int) -> str:
-        """Return the upper 16 bits, to nearest even; a NaN stays one, as its quiet bit is set first."""
+        """Return the upper 16 bits, to nearest even. A NaN is cut off: arithmetic made it quiet, by an upper bit."""
         wide, short, real = self.vector("i32", lanes), self.vector("i16", lanes), self.vector("float", lanes)
 
         def constant(text: str) -> str:
@@ -103,9 +103,8 @@ class Emitter:
         odd = self.let(f"and {wide} {last}, {constant('1')}")
         nudge = self.let(f"add {wide} {odd}, {constant('32767')}")
         rounded = self.let(f"add {wide} {bits}, {nudge}")
-        quiet = self.let(f"or {wide} {bits}, {constant('4194304')}")
         unordered = self.let(f"fcmp uno {real} {value}, {value}")
-        chosen = self.let(f"select {self.vector('i1', lanes)} {unordered}, {wide} {quiet}, {wide} {rounded}")
+        chosen = self.let(f"select {self.vector('i1', lanes)} {unordered}, {wide} {bits}, {wide} {rounded}")
         high = self.let(f"lshr {wide} {chosen}, {constant('16')}")
         return self.let(f"trunc {wide} {high} to {short}")
 

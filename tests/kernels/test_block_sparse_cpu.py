@@ -166,18 +166,22 @@ def test_halves_are_computed_in_float32(dtype: torch.dtype, choice: Choice | Non
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_halves_round_and_overflow_as_torch_does(dtype: torch.dtype) -> None:
-    """A 1 × 1 matrix times numbers that lie between two halves, at the ends of the range, and that are none."""
+    """A 1 × 2 matrix of ones: sums that lie between two halves, exactly in the middle too, at the ends, and none."""
     if dtype not in cpu.DTYPES:
         pytest.skip("this processor does not convert float16")
-    one = torch.zeros(1, dtype=torch.int64)
-    index, values = blocks_from_elements(one, one, torch.ones(1, dtype=dtype), (1, 2), (1, 2))
-    values[0, 0, 1] = 2.0**-9
-    numbers = torch.cat([torch.randn(500), torch.tensor([0.0, -0.0, torch.inf, -torch.inf, torch.nan])])
-    top = torch.finfo(dtype).max * torch.tensor([1.0, -1.0, 0.5])
-    x = torch.cat([numbers, top]).to(dtype).expand(2, -1).contiguous()
-    want = (x[0].float() + x[1].float() * 2.0**-9).to(dtype)
-    assert torch.equal(cpu.dsd(index, values, x)[0].nan_to_num(7.0), want.nan_to_num(7.0))
-    assert torch.equal(cpu.dsd(index, values, x)[0].isnan(), want.isnan())
+    zero = torch.zeros(1, dtype=torch.int64)
+    index, values = blocks_from_elements(zero, zero, torch.ones(1, dtype=dtype), (1, 2), (1, 2))
+    values[:] = 1.0
+    info = torch.finfo(dtype)
+    near = 1 + info.eps * torch.arange(8).repeat_interleave(5)  # neighbours in [1, 2), even and odd in turn
+    step = info.eps * torch.tensor([0.0, 0.25, 0.5, 0.75, -0.5]).repeat(8)
+    ends = torch.tensor([info.max, -info.max, info.max, torch.inf, -torch.inf, torch.nan, -0.0, info.tiny])
+    more = torch.tensor([info.max, -info.max, 1.0, 1.0, torch.inf, 1.0, -0.0, -info.tiny / 2])
+    x = torch.stack([torch.cat([near, ends]), torch.cat([step, more])]).to(dtype)
+    want = (x[0].float() + x[1].float()).to(dtype)
+    got = cpu.dsd(index, values, x)[0]
+    assert torch.equal(got.isnan(), want.isnan())
+    assert torch.equal(got.nan_to_num(7.0, 8.0, 9.0), want.nan_to_num(7.0, 8.0, 9.0))
 
 
 def test_empty_rows_and_columns_give_zeros() -> None:
