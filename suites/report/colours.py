@@ -43,9 +43,10 @@ OWN: dict[str, Look] = {
     "torch-bsr": Look(colour="#cfa21a", marker="h"),
     "torch-bsc": Look(colour="#a3702c", marker="H"),
     "torch-semi-structured": Look(colour="#5f6b2f", marker="8"),
+    "csr": Look(colour="#7d2a86", marker="*"),
     "block-sparse": Look(colour="#d83a68", marker="X"),
 }
-"""Hue by family: reds hold blocks, greens torch's rows and columns, blues SciPy, greys dense."""
+"""Hue by family: reds hold blocks, greens torch's rows and columns, blues SciPy, greys dense, purple our own rows."""
 
 _SPARE = Look(colour="#c05fb0", marker="p")
 _PLUGIN_MARKERS = "*pX8>Ds"
