@@ -185,7 +185,7 @@ def _compile_all(job: Job) -> list[Compiled]:
 
 
 def _compile(target: Target, dtype: torch.dtype, name: str, source: Any, options: dict[str, int]) -> Compiled:
-    labels = {"target": target.name, "dtype": str(dtype).removeprefix("torch."), "kernel": name}
+    labels: dict[str, Any] = {"target": target.name, "dtype": str(dtype).removeprefix("torch."), "kernel": name}
     try:
         made = triton.compile(source, target=GPUTarget(target.backend, target.arch, target.warp), options=options)
     except Exception as error:  # whatever a compiler throws is an answer here

@@ -92,7 +92,7 @@ def multiply(  # type: ignore[no-untyped-def]
                     tile = x.load([(which * x_step + left).to(tl.int32), at])
                 else:
                     tile = x.load([which * x_step + at, left.to(tl.int32)])
-                if SWAP != (VALUE_COLUMN != 1):
+                if (VALUE_COLUMN == 1) == SWAP:
                     block = tl.trans(block)
                 if SWAP != BY_COLUMNS:
                     tile = tl.trans(tile)

@@ -68,10 +68,12 @@ class Tile:
     def options(self, *, nvidia: bool) -> dict[str, int]:
         """Return the options that the kernels are compiled with, for NVIDIA's GPUs or others.
 
-        Told that a thread may have every register there is, ptxas spills none; left to itself it spills one or two of
-        some tiles so that another program fits on a multiprocessor.
+        Told how many registers a thread may have, ptxas spills none; left to itself it spills one or two of some tiles
+        so that another program fits on a multiprocessor. 168 let three programs of four warps run on one.
         """
-        return {"num_warps": self.warps, "num_stages": self.stages, **({"maxnreg": 255} if nvidia else {})}
+        sums = self.rows * self.columns // (32 * self.warps)  # of a thread, in float32
+        registers = {"maxnreg": 255 if sums >= 64 else 168} if nvidia else {}
+        return {"num_warps": self.warps, "num_stages": self.stages, **registers}
 
     def as_dict(self) -> dict[str, Any]:
         """Return the attributes, to be kept as JSON."""
@@ -171,7 +173,14 @@ def sampled_tiles(height: int, width: int, dtype: torch.dtype, limits: Limits, *
         # a block's own size first where it is large, as that can be loaded with descriptors; else merged ones
         sizes = (own, 128, 256) if own >= 64 else (128, 256, own)
         shapes = [
-            (rows, columns, 64, max(1, columns // width), rows < min(columns, 128), 8 if rows * columns > 8192 else 4)
+            (
+                rows,
+                columns,
+                64,
+                max(1, columns // width),
+                rows < min(columns, 128),
+                8 if rows * columns > 8192 or columns > 128 else 4,
+            )
             for columns in sizes
             if rows * columns <= 128 * 128 or limits.descriptors
         ]

@@ -21,6 +21,8 @@ from triton import testing
 from triton.runtime.errors import OutOfResources
 
 from sparsebench.kernels.block_sparse import triton_launch as launch
+from sparsebench.kernels.block_sparse import triton_planes as planes
+from sparsebench.kernels.block_sparse import triton_trial as trial
 from sparsebench.kernels.block_sparse import triton_tuner as tuner
 from sparsebench.kernels.block_sparse.layout import BlockIndex, blocks_from_elements, dense_from_blocks
 from sparsebench.kernels.block_sparse.triton_tiles import Limits, Tile, product_tiles, sampled_tiles
@@ -79,14 +81,14 @@ def test_every_product_tile_is_right(block: tuple[int, int], transposed: bool, d
     n = 72
     x = normal((1, n, inner), 2, dtype).mT if by_columns else normal((1, inner, n), 2, dtype)
     out = torch.empty((1, rows, n), dtype=dtype, device=DEVICE)
-    described = launch.product_described(index, values, x, transposed=transposed)
+    described = planes.product_described(index, values, x, transposed=transposed)
     for size, split in ((16, True), (128, True), (4096, False)):
 
         def listed(limits: Limits, size: int = size, split: bool = split) -> list[Tile]:
             return product_tiles(height, width, size, dtype, limits, described=described, split=split)
 
         for tile in every(listed):
-            right, _, _ = tuner.try_product(index, values, x, out, tile, transposed=transposed)
+            right, _, _ = trial.try_product(index, values, x, out, tile, transposed=transposed)
             assert right, tile
 
 
@@ -99,9 +101,9 @@ def test_every_sampled_tile_is_right(block: tuple[int, int], dtype: torch.dtype)
     n = 72 if turned else 136
     a = normal((1, n, m + 1), 2, dtype).mT[:, :m] if turned else normal((1, m, n), 2, dtype)
     b = normal((1, k, n), 3, dtype).mT
-    described = launch.sampled_described(index, a, b)
+    described = planes.sampled_described(index, a, b)
     for tile in every(lambda limits: sampled_tiles(*block, dtype, limits, described=described)):
-        right, _, _ = tuner.try_sampled(index, a, b, tile)
+        right, _, _ = trial.try_sampled(index, a, b, tile)
         assert right, tile
 
 
@@ -156,30 +158,59 @@ def test_shares_of_the_sampled_product_add_up(shares: int) -> None:
     assert torch.equal(out, kept)
 
 
+@pytest.mark.parametrize("by_columns", [False, True])
+@pytest.mark.parametrize("transposed", [False, True])
+def test_descriptors_read_the_right_matrix_of_a_batch(transposed: bool, by_columns: bool) -> None:
+    index, values = draw((128, 192), (64, 64), 1, torch.float16)
+    dense = dense_from_blocks(index, values).double()
+    dense = dense.t() if transposed else dense
+    x = normal((3, 72, dense.shape[1]) if by_columns else (3, dense.shape[1], 72), 2, torch.float16)
+    x = x.mT if by_columns else x
+    out = torch.empty((3, dense.shape[0], 72), device=DEVICE, dtype=torch.float16)
+    assert planes.product_described(index, values, x, transposed=transposed)
+    for swap in (False, True):
+        tile = Tile(rows=64, columns=64, inner=64, swap=swap, descriptors=True)
+        launch.run_product(index, values, x, out.fill_(torch.nan), tile, transposed=transposed)
+        assert close(out, dense @ x.double(), dense.abs() @ x.abs().double(), dense.shape[1])
+
+
+@pytest.mark.parametrize("n", [72, 128])
+@pytest.mark.parametrize("turned", [False, True])
+def test_steps_of_the_sampled_product_stay_in_one_matrix_of_a_batch(turned: bool, n: int) -> None:
+    """What lies behind the last line of one matrix is the next one, and no descriptor reads zeros there."""
+    index, _ = draw((128, 192), (64, 64), 1, torch.float16)
+    a, b = normal((3, 128, n), 2, torch.float16), normal((3, 192, n), 3, torch.float16).mT
+    if turned:
+        a, b = normal((3, n, 128), 2, torch.float16).mT, normal((3, n, 192), 3, torch.float16)
+    out = torch.full((index.blocks, 64, 64), torch.nan, device=DEVICE, dtype=torch.float16)
+    described = planes.sampled_described(index, a, b)
+    assert described == (not turned or n == 128)
+    launch.run_sampled(index, a, b, out, Tile(rows=64, columns=64, inner=64, descriptors=described))
+    mask = dense_from_blocks(index, torch.ones_like(out)).double()
+    want = (a.double() @ b.double()).sum(0) * mask
+    assert close(dense_from_blocks(index, out), want, (a.double().abs() @ b.double().abs()).sum(0), 3 * n)
+
+
 def test_which_operands_descriptors_can_read() -> None:
     whole = torch.zeros(3, 16, 32, dtype=torch.float16)
-    rows, columns = launch.plane(whole), launch.plane(whole.mT)
-    assert rows == launch.Plane(shape=(48, 32), stride=32, step=16, by_columns=False)
-    assert columns == launch.Plane(shape=(48, 32), stride=32, step=16, by_columns=True)
-    assert launch.plane(whole[::2]) == launch.Plane(shape=(48, 32), stride=32, step=32, by_columns=False)
-    assert launch.plane(whole[:, :, 1:]) is None  # an address that is no multiple of 16 bytes
-    assert launch.plane(whole[:, :, ::2]) is None  # gaps in a line
-    assert launch.plane(torch.zeros(1, 16, 33, dtype=torch.float16)) is None  # lines at no multiple of 16 bytes
-    assert launch.plane(whole[:1].expand(3, 16, 32)) is None  # one matrix over and over
-    assert launch.plane(torch.zeros(1, 0, 32)) is None
+    rows, columns = planes.plane(whole), planes.plane(whole.mT)
+    assert rows == planes.Plane(shape=(48, 32), stride=32, step=16, by_columns=False)
+    assert columns == planes.Plane(shape=(48, 32), stride=32, step=16, by_columns=True)
+    assert planes.plane(whole[::2]) == planes.Plane(shape=(48, 32), stride=32, step=32, by_columns=False)
+    assert planes.plane(whole[:, :, 1:]) is None  # an address that is no multiple of 16 bytes
+    assert planes.plane(whole[:, :, ::2]) is None  # gaps in a line
+    assert planes.plane(torch.zeros(1, 16, 33, dtype=torch.float16)) is None  # lines at no multiple of 16 bytes
+    assert planes.plane(whole[:1].expand(3, 16, 32)) is None  # one matrix over and over
+    assert planes.plane(torch.zeros(1, 0, 32)) is None
 
 
-def trial_of(wrong: set[Tile], broken: set[Tile]) -> Callable[[Tile], tuple[bool, Callable[[], Any], Any]]:
-    def trial(tile: Tile) -> tuple[bool, Callable[[], Any], Any]:
+def trial_of(wrong: set[Tile], broken: set[Tile]) -> Callable[[Tile], trial.Trial]:
+    def tried(tile: Tile) -> trial.Trial:
         if tile in broken:
             raise OutOfResources(1, 0, "shared memory")
+        return tile not in wrong, lambda again: again, None
 
-        def run() -> Tile:
-            return tile
-
-        return tile not in wrong, run, None
-
-    return trial
+    return tried
 
 
 def test_tuning_takes_the_fastest_that_is_right(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -207,9 +238,9 @@ def test_a_wrong_result_is_noticed(monkeypatch: pytest.MonkeyPatch, transposed: 
     x, out = normal((1, inner, 24), 2, torch.float32), torch.empty(1, rows, 24, device=DEVICE)
     a, b = normal((1, 40, 24), 2, torch.float32), normal((1, 24, 56), 3, torch.float32)
     tile = replace(SMALL, merge=2)
-    assert tuner.try_product(index, values, x, out, tile, transposed=transposed)[0]
-    assert tuner.try_sampled(index, a, b, tile)[0]
-    product, sampled = tuner.run_product, tuner.run_sampled
+    assert trial.try_product(index, values, x, out, tile, transposed=transposed)[0]
+    assert trial.try_sampled(index, a, b, tile)[0]
+    product, sampled = trial.run_product, trial.run_sampled
 
     def wrong_product(*given: Any, **named: Any) -> None:
         product(*given, **named)
@@ -219,38 +250,41 @@ def test_a_wrong_result_is_noticed(monkeypatch: pytest.MonkeyPatch, transposed: 
         sampled(*given, **named)
         given[3][-1, 2, 3] = torch.nan
 
-    monkeypatch.setattr(tuner, "run_product", wrong_product)
-    monkeypatch.setattr(tuner, "run_sampled", wrong_sampled)
-    assert not tuner.try_product(index, values, x, out, tile, transposed=transposed)[0]
-    assert not tuner.try_sampled(index, a, b, tile)[0]
+    monkeypatch.setattr(trial, "run_product", wrong_product)
+    monkeypatch.setattr(trial, "run_sampled", wrong_sampled)
+    assert not trial.try_product(index, values, x, out, tile, transposed=transposed)[0]
+    assert not trial.try_sampled(index, a, b, tile)[0]
 
 
 def test_choices_are_kept_per_device(monkeypatch: pytest.MonkeyPatch) -> None:
     kept: dict[tuple[str, str], dict[str, Any]] = {}
-    monkeypatch.setattr(tuner, "_fingerprint", lambda device: str(device))
+    monkeypatch.setattr(tuner, "_fingerprint", str)
     monkeypatch.setattr(tuner, "recall", lambda device, key: kept.get((device, key)))
     monkeypatch.setattr(tuner, "remember", lambda device, key, choice: kept.update({(device, key): choice}))
     monkeypatch.setattr(tuner, "_chosen", {})
-    tiles = [replace(SMALL, stages=stages) for stages in (2, 3)]
-    tried: list[Tile] = []
+    tiles = [replace(SMALL, stages=stages) for stages in (2, 3, 4)]
+    tried: list[int] = []
 
-    def trial(tile: Tile) -> tuple[bool, Callable[[], Any], Any]:
-        tried.append(tile)
-        return tile.stages == 3, lambda: None, None
+    def tried_tile(tile: Tile) -> trial.Trial:
+        tried.append(tile.stages)
+        return tile.stages > 2, lambda again: None, None
 
-    def choose(device: str) -> Tile:
-        return tuner._choose(torch.device(device), "a product", tiles, trial, timed=False)
-
-    assert choose("cuda:0") == tiles[1]
-    assert (choose("cuda:0"), len(tried)) == (tiles[1], 2)  # known in this process
-    tuner._chosen.clear()
-    assert (choose("cuda:0"), len(tried)) == (tiles[1], 2)  # known on disk
-    assert (choose("cuda:1"), len(tried)) == (tiles[1], 4)  # another device
-    for strange in ({**tiles[1].as_dict(), "stages": 9}, {**tiles[1].as_dict(), "swap": "no"}, {"rows": 16}):
-        tuner._chosen.clear()
+    def choose(device: str, dtype: torch.dtype = torch.float16, *, timed: bool = False) -> int:
         tried.clear()
-        kept["cuda:0", "a product"] = strange
-        assert (choose("cuda:0"), len(tried)) == (tiles[1], 2)
+        key = ("a product", dtype, (8, 16))
+        return tuner._choose(torch.device(device), key, tiles, tried_tile, timed=timed).stages
+
+    assert (choose("cuda:0"), tried) == (3, [2, 3])
+    assert (choose("cuda:0"), tried) == (3, [])  # known on disk
+    assert (choose("cuda:1"), tried) == (3, [2, 3])  # another device
+    assert list(kept) == [("cuda:0", "a product float16 8x16"), ("cuda:1", "a product float16 8x16")]
+    for strange in ({**tiles[1].as_dict(), "stages": 9}, {**tiles[1].as_dict(), "swap": "no"}, {"rows": 16}):
+        kept["cuda:0", "a product float16 8x16"] = strange
+        assert (choose("cuda:0"), tried) == (3, [2, 3])
+    # the other dtype of 16 bits tries what this one chose, and times nothing; a third dtype starts anew
+    kept["cuda:0", "a product float16 8x16"] = tiles[2].as_dict()
+    assert (choose("cuda:0", torch.bfloat16, timed=True), tried) == (4, [4])
+    assert (choose("cuda:0", torch.float32), tried) == (3, [2, 3])
 
 
 def test_a_tile_survives_being_kept() -> None:

@@ -22,16 +22,18 @@ from sparsebench.kernels.compile_check import TARGETS, Compiled, Target
 # which blocks in which dtype: all of both is the command's business, as it takes minutes
 ROWS = """
 import dataclasses, json, sys, torch
-from sparsebench.kernels.compile_check import TARGETS, check
+from sparsebench.kernels.compile_check import SOURCES, TARGETS, check
 
 if __name__ == "__main__":
     named = [target for target in TARGETS if target.name == sys.argv[1]]
     rows = []
-    for dtype, blocks in ((torch.bfloat16, ((16, 16), (128, 128))), (torch.float16, ((64, 64),)),
+    for dtype, blocks in ((torch.bfloat16, ((16, 16),)), (torch.float16, ((64, 64),)),
                           (torch.float32, ((32, 32),))):
         rows += check(named, [dtype], blocks=blocks)
     if sys.argv[1] == "sm_90":
-        rows += check(named, [torch.bfloat16], blocks=((64, 64),), every_candidate=True)
+        SOURCES.pop("csr")
+        rows += check(named, [torch.bfloat16], blocks=((128, 128),))
+        rows += check(named, [torch.bfloat16], blocks=((32, 32),), every_candidate=True)
     print(json.dumps([dataclasses.asdict(row) for row in rows]))
 """
 
