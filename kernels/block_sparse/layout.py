@@ -17,7 +17,7 @@ class BlockIndex:
 
     The matrix is cut into aligned blocks (height, width); the last block row and block column may reach over the edge.
     Stored blocks are numbered row-major, and their values are one contiguous tensor (blocks, height, width) in that
-    order. What of a block lies over the edge is padding: no result depends on it, and kernels write nothing but 0 there.
+    order. What of a block lies over the edge is padding: no result depends on it, and kernels write only 0 there.
 
     All five arrays are int32, 1-D and contiguous on one device. `crow` and `col` list the blocks by rows; `ccol`,
     `row` and `order` list the same blocks by columns, so that the transposed product moves no values.
