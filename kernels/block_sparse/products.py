@@ -74,15 +74,20 @@ def _apply(function: type[Function], left: Tensor, right: Tensor, index: BlockIn
     return result
 
 
+def _run(ctx: Any, product: str, left: Tensor, right: Tensor, index: BlockIndex, transposed: bool) -> Tensor:
+    """Compute a product, and keep what its gradients need."""
+    ctx.index, ctx.transposed = index, transposed
+    ctx.save_for_backward(left, right)
+    result: Tensor = getattr(backend(index.device.type), product)(index, left, right, transposed=transposed)
+    return result
+
+
 class _Dsd(Function):
     """y = S x: dx = Sᵀ g, dS = g xᵀ at the stored blocks."""
 
     @staticmethod
     def forward(ctx: Any, values: Tensor, x: Tensor, index: BlockIndex, transposed: bool) -> Tensor:
-        ctx.index, ctx.transposed = index, transposed
-        ctx.save_for_backward(values, x)
-        y: Tensor = backend(index.device.type).dsd(index, values, x, transposed=transposed)
-        return y
+        return _run(ctx, "dsd", values, x, index, transposed)
 
     @staticmethod
     @once_differentiable
@@ -99,10 +104,7 @@ class _Dds(Function):
 
     @staticmethod
     def forward(ctx: Any, values: Tensor, x: Tensor, index: BlockIndex, transposed: bool) -> Tensor:
-        ctx.index, ctx.transposed = index, transposed
-        ctx.save_for_backward(values, x)
-        y: Tensor = backend(index.device.type).dds(index, values, x, transposed=transposed)
-        return y
+        return _run(ctx, "dds", values, x, index, transposed)
 
     @staticmethod
     @once_differentiable
@@ -124,10 +126,7 @@ class _Sdd(Function):
 
     @staticmethod
     def forward(ctx: Any, a: Tensor, b: Tensor, index: BlockIndex, transposed: bool) -> Tensor:
-        ctx.index, ctx.transposed = index, transposed
-        ctx.save_for_backward(a, b)
-        y: Tensor = backend(index.device.type).sdd(index, a, b, transposed=transposed)
-        return y
+        return _run(ctx, "sdd", a, b, index, transposed)
 
     @staticmethod
     @once_differentiable
