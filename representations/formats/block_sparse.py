@@ -96,7 +96,7 @@ class BlockSparse(Representation):
     def kernel(self, operation: str) -> str:
         """Return what ran in the last call: micro-kernel and tile on the CPU ("numba" before any), "triton" on CUDA."""
         if operation == "conv2d":
-            return f"unfold + {self.kernel('matmul')}"
+            return f"unfold+{self.kernel('matmul')}"
         n = self._columns.get(operation)
         if self.device.type != "cpu" or n is None:
             return _LIBRARIES[self.device.type]

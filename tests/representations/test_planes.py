@@ -217,13 +217,29 @@ def test_bad_operands_are_refused(kind: str) -> None:
 
 
 def test_what_cannot_be_built_is_refused_with_a_reason() -> None:
-    reason = Planes.unsupported(Spec(operation="matmul", shape=(4, 4), dtype=torch.float16, device="cpu"))
+    reason = Planes.unsupported(Spec(operation="matmul", shape=(4, 4), dtype=torch.int64, device="cpu"))
     assert reason is not None
     with pytest.raises(ValueError, match="numba kernels compute in float32, float64") as caught:
-        Planes.build(torch.ones(4, 4, dtype=torch.float16))
+        Planes.build(torch.ones(4, 4, dtype=torch.int64))
     assert reason in str(caught.value)
     with pytest.raises(ValueError, match="expected a matrix"):
         Planes.build(torch.ones(2, 3, 4))
+
+
+@pytest.mark.parametrize("kind", ["plane", "channel"])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_halves_are_right_in_both_regimes(kind: str, dtype: torch.dtype) -> None:
+    pattern = Pattern(kind=kind, block=(1, 9))
+    tensor = pattern.tensor(SHAPE, 0.5, seed=0, dtype=dtype)
+    held = Planes.build(tensor, pattern)
+    assert held.regime == {"plane": "pairs", "channel": "shared"}[kind]
+    x, g = (torch.randn(side, 20, generator=torch.Generator().manual_seed(1)).to(dtype) for side in SHAPE[::-1])
+    for got, want in (
+        (held.matmul(x), tensor.double() @ x.double()),
+        (held.rmatmul(g), tensor.double().t() @ g.double()),
+    ):
+        assert got.dtype == dtype
+        assert (got.double() - want).abs().max() <= 2 * torch.finfo(dtype).eps * want.abs().max()
 
 
 @pytest.mark.parametrize("regime", ["pairs", "shared"])
