@@ -19,6 +19,8 @@ BUILTIN: dict[str, str] = {
     "dense": _FORMATS + "dense:Dense",
     "dense-masked": _FORMATS + "dense_masked:DenseMasked",
     "planes": _FORMATS + "planes:Planes",
+    "block-sparse": _FORMATS + "block_sparse:BlockSparse",
+    "csr": _FORMATS + "csr:Csr",
     "scipy-csr": _FORMATS + "scipy_csr:ScipyCsr",
     "scipy-coo": _FORMATS + "scipy_coo:ScipyCoo",
     "scipy-bsr": _FORMATS + "scipy_bsr:ScipyBsr",
@@ -28,10 +30,9 @@ BUILTIN: dict[str, str] = {
     "torch-bsr": _FORMATS + "torch_bsr:TorchBsr",
     "torch-bsc": _FORMATS + "torch_bsc:TorchBsc",
     "torch-semi-structured": _FORMATS + "torch_semi_structured:TorchSemiStructured",
-    "block-sparse": _FORMATS + "block_sparse:BlockSparse",
-    "csr": _FORMATS + "csr:Csr",
 }
-"""Our own, in the order of tables. Each is loaded when asked for, so that one broken file costs one name."""
+"""In the order of tables: what we compute ourselves first, where it is seen. Each is loaded when asked for, so that one
+broken file costs one name."""
 
 _registered: dict[str, type[Representation]] = {}
 
