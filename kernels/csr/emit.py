@@ -83,6 +83,12 @@ class Tailed(Emitter):
         pointer = self.let(f"inttoptr i64 {address} to ptr")
         self.do(f"store {self.vector(self.scalar)} {value}, ptr {pointer}, align {self.computed_size}")
 
+    def write_computed_one(self, value: str, address: str) -> None:
+        """Store one sum: a scalar, or the only lane of a vector."""
+        kind = self.scalar if self.lanes == 1 else f"<1 x {self.scalar}>"
+        pointer = self.let(f"inttoptr i64 {address} to ptr")
+        self.do(f"store {kind} {value}, ptr {pointer}, align {self.computed_size}")
+
     def totals(self, vectors: list[str]) -> str:
         """Return the sum over the lanes of each of 1, 2, 4 … vectors, side by side in one of as many lanes.
 

@@ -1,0 +1,276 @@
+"""Convolve on the CPU with what is stored, straight from padded planes: no im2col copy, no dense weight.
+
+float32 and float64 are computed as they are; float16 and bfloat16 are converted to float32 and back. Threads are
+numba's. The planes that take part are copied once, with their margins (cpu_buffer.py); generated kernels
+(cpu_generate.py) then read them by shifting. NaN or infinity in x may spread to all of the weight's gradient of its map,
+as places between the rows are multiplied by zeros there.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sparsebench.kernels.block_sparse.layout import BlockIndex
+from sparsebench.kernels.csr.layout import RowIndex
+from sparsebench.kernels.microkernels import tiles
+from sparsebench.kernels.plane_conv import cpu_launch, cpu_plan
+from sparsebench.kernels.plane_conv.cpu_buffer import backward, beside, forward
+from sparsebench.kernels.plane_conv.cpu_launch import GROUPS, REDUCED
+from sparsebench.kernels.plane_conv.geometry import Geometry, Pair
+from sparsebench.kernels.plane_conv.layout import SharedMaps, check, check_gradient, maps_of, whole_planes
+
+DTYPES: tuple[torch.dtype, ...] = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
+
+
+def shared(geometry: Geometry, maps: SharedMaps, values: Tensor, x: Tensor) -> Tensor:
+    """Return y (n, out, h', w') of x (n, in, h, w); values (rows, maps, kh, kw).
+
+    Args:
+        geometry: kernel, stride, padding, dilation.
+        maps: the stored output and input maps.
+        values: (rows, maps, kh, kw).
+        x: any strides.
+
+    Raises:
+        ValueError: if the operands do not fit.
+    """
+    check("values", values, (maps.rows.numel(), maps.maps.numel(), *geometry.kernel), values, DTYPES)
+    check("x", x, (None, maps.shape[1], None, None), values, DTYPES)
+    size = (x.shape[2], x.shape[3])
+    layout, sweeps = forward(geometry, size)
+    buffer = cpu_launch.fill(layout, _plain(x), _numbers(x.shape[0], x.shape[1], maps.maps))
+    out = _empty(values, (x.shape[0], maps.shape[0], *geometry.output(size)), maps.rows.numel())
+    for sweep in sweeps:
+        plan = cpu_plan.shared(maps, geometry.taps, sweep, layout.plane, GROUPS)
+        batches = (maps.maps.numel() * layout.plane, out[0].numel())
+        cpu_launch.gather(plan, sweep, layout.pitch, maps.maps.numel(), _plain(values), buffer, out, x.shape[0], batches)
+    return out.to(x.dtype)
+
+
+def shared_input(geometry: Geometry, maps: SharedMaps, values: Tensor, g: Tensor, size: Pair) -> Tensor:
+    """Return the gradient of x, (n, in, h, w) with `size` (h, w), from g (n, out, h', w')."""
+    check("values", values, (maps.rows.numel(), maps.maps.numel(), *geometry.kernel), values, DTYPES)
+    check("g", g, (None, None, None, None), values, DTYPES)
+    check_gradient(g, maps.shape[0], size, geometry)
+    layout, sweeps = backward(geometry, size)
+    buffer = cpu_launch.fill(layout, _plain(g), _numbers(g.shape[0], g.shape[1], maps.rows))
+    out = _empty(values, (g.shape[0], maps.shape[1], *size), maps.maps.numel())
+    for sweep in sweeps:
+        plan = cpu_plan.shared_input(maps, geometry.taps, sweep, layout.plane, GROUPS)
+        batches = (maps.rows.numel() * layout.plane, out[0].numel())
+        cpu_launch.gather(plan, sweep, layout.pitch, maps.rows.numel(), _plain(values), buffer, out, g.shape[0], batches)
+    return out.to(g.dtype)
+
+
+def shared_values(geometry: Geometry, maps: SharedMaps, g: Tensor, x: Tensor) -> Tensor:
+    """Return the gradient of the values, (rows, maps, kh, kw)."""
+    check("x", x, (None, maps.shape[1], None, None), g, DTYPES)
+    size = (x.shape[2], x.shape[3])
+    check_gradient(g, maps.shape[0], size, geometry, batch=x.shape[0])
+    layout, (sweep,) = forward(geometry, size)
+    gradient = beside(layout, sweep.size, tiles.lanes(_computed(g)))
+    out = _zeros(g, (maps.rows.numel(), maps.maps.numel(), *geometry.kernel))
+    left = cpu_launch.fill(gradient, _plain(g), _numbers(g.shape[0], g.shape[1], maps.rows))
+    right = cpu_launch.fill(layout, _plain(x), _numbers(x.shape[0], x.shape[1], maps.maps))
+    ranks = SharedMaps(shape=maps.shape, rows=torch.arange(maps.rows.numel(), dtype=torch.int32), maps=maps.maps)
+    plan = cpu_plan.shared(ranks, geometry.taps, sweep, layout.plane, REDUCED)
+    batches = (maps.rows.numel() * gradient.plane, maps.maps.numel() * layout.plane)
+    length = (sweep.size[0] - 1) * layout.pitch + sweep.size[1]
+    cpu_launch.reduce(plan, 1, geometry.taps, length, left, right, out, x.shape[0], batches, gradient.plane)
+    return out.to(g.dtype)
+
+
+def blocks(geometry: Geometry, index: BlockIndex, values: Tensor, x: Tensor) -> Tensor:
+    """Return y (n, out, h', w') of x (n, in, h, w); values (blocks, height, width) of whole planes.
+
+    Raises:
+        ValueError: if the operands do not fit, or a block's width is no whole number of kernels.
+    """
+    inputs = whole_planes(index, geometry)
+    check("values", values, (index.blocks, *index.block), values, DTYPES)
+    check("x", x, (None, inputs, None, None), values, DTYPES)
+    size = (x.shape[2], x.shape[3])
+    layout, (sweep,) = forward(geometry, size)
+    buffer = cpu_launch.fill(layout, _plain(x), np.arange(x.shape[0] * inputs))
+    out = _empty(values, (x.shape[0], index.shape[0], *geometry.output(size)), index.shape[0])
+    batches = (inputs * layout.plane, out[0].numel())
+    if slides(geometry, index):
+        plan = cpu_plan.pairs(index, geometry.taps, layout.plane, 0)
+        cpu_launch.slide(plan, geometry, False, layout.pitch, _plain(values), buffer, out, x.shape[0], batches)
+    else:
+        plan = cpu_plan.blocks(index, geometry.taps, sweep, layout.plane, GROUPS)
+        cpu_launch.gather(plan, sweep, layout.pitch, inputs, _plain(values), buffer, out, x.shape[0], batches)
+    return out.to(x.dtype)
+
+
+def blocks_input(geometry: Geometry, index: BlockIndex, values: Tensor, g: Tensor, size: Pair) -> Tensor:
+    """Return the gradient of x, (n, in, h, w) with `size` (h, w)."""
+    inputs = whole_planes(index, geometry)
+    check("values", values, (index.blocks, *index.block), values, DTYPES)
+    check("g", g, (None, None, None, None), values, DTYPES)
+    check_gradient(g, index.shape[0], size, geometry)
+    layout, sweeps = backward(geometry, size)
+    buffer = cpu_launch.fill(layout, _plain(g), np.arange(g.shape[0] * g.shape[1]))
+    out = _empty(values, (g.shape[0], inputs, *size), inputs)
+    batches = (g.shape[1] * layout.plane, out[0].numel())
+    if slides(geometry, index):
+        plan = cpu_plan.pairs_input(index, geometry.taps, layout.plane, int(sweeps[0].reads[-1]))
+        cpu_launch.slide(plan, geometry, True, layout.pitch, _plain(values), buffer, out, g.shape[0], batches)
+        return out.to(g.dtype)
+    for sweep in sweeps:
+        plan = cpu_plan.blocks_input(index, geometry.taps, sweep, layout.plane, GROUPS)
+        cpu_launch.gather(plan, sweep, layout.pitch, g.shape[1], _plain(values), buffer, out, g.shape[0], batches)
+    return out.to(g.dtype)
+
+
+def blocks_values(geometry: Geometry, index: BlockIndex, g: Tensor, x: Tensor) -> Tensor:
+    """Return the gradient of the values, (blocks, height, width), 0 in the padding."""
+    inputs = whole_planes(index, geometry)
+    check("x", x, (None, inputs, None, None), g, DTYPES)
+    size = (x.shape[2], x.shape[3])
+    check_gradient(g, index.shape[0], size, geometry, batch=x.shape[0])
+    layout, (sweep,) = forward(geometry, size)
+    plan = cpu_plan.blocks(index, geometry.taps, sweep, layout.plane, REDUCED)
+    out = _zeros(g, (index.blocks, *index.block))
+    _reduce_all(geometry, plan, g, x, out)
+    return out.to(g.dtype)
+
+
+def elements(geometry: Geometry, index: RowIndex, values: Tensor, x: Tensor) -> Tensor:
+    """Return y (n, out, h', w') of x (n, in, h, w); values (nnz)."""
+    inputs = maps_of(index.shape, geometry)
+    check("values", values, (index.nnz,), values, DTYPES)
+    check("x", x, (None, inputs, None, None), values, DTYPES)
+    size = (x.shape[2], x.shape[3])
+    layout, (sweep,) = forward(geometry, size)
+    buffer = cpu_launch.fill(layout, _plain(x), np.arange(x.shape[0] * inputs))
+    out = _empty(values, (x.shape[0], index.shape[0], *geometry.output(size)), index.shape[0])
+    plan = cpu_plan.elements(index, geometry.taps, sweep, layout.plane)
+    batches = (inputs * layout.plane, out[0].numel())
+    cpu_launch.gather(plan, sweep, layout.pitch, inputs, _plain(values), buffer, out, x.shape[0], batches)
+    return out.to(x.dtype)
+
+
+def elements_input(geometry: Geometry, index: RowIndex, values: Tensor, g: Tensor, size: Pair) -> Tensor:
+    """Return the gradient of x, (n, in, h, w) with `size` (h, w); makes and keeps the index's order by columns."""
+    inputs = maps_of(index.shape, geometry)
+    check("values", values, (index.nnz,), values, DTYPES)
+    check("g", g, (None, None, None, None), values, DTYPES)
+    check_gradient(g, index.shape[0], size, geometry)
+    layout, sweeps = backward(geometry, size)
+    buffer = cpu_launch.fill(layout, _plain(g), np.arange(g.shape[0] * g.shape[1]))
+    out = _empty(values, (g.shape[0], inputs, *size), inputs)
+    batches = (g.shape[1] * layout.plane, out[0].numel())
+    for sweep in sweeps:
+        plan = cpu_plan.elements_input(index, geometry.taps, sweep, layout.plane)
+        cpu_launch.gather(plan, sweep, layout.pitch, g.shape[1], _plain(values), buffer, out, g.shape[0], batches)
+    return out.to(g.dtype)
+
+
+def elements_values(geometry: Geometry, index: RowIndex, g: Tensor, x: Tensor) -> Tensor:
+    """Return the gradient of the values, (nnz)."""
+    inputs = maps_of(index.shape, geometry)
+    check("x", x, (None, inputs, None, None), g, DTYPES)
+    size = (x.shape[2], x.shape[3])
+    check_gradient(g, index.shape[0], size, geometry, batch=x.shape[0])
+    layout, (sweep,) = forward(geometry, size)
+    out = _zeros(g, (index.nnz,))
+    _reduce_all(geometry, cpu_plan.elements(index, geometry.taps, sweep, layout.plane), g, x, out)
+    return out.to(g.dtype)
+
+
+def planes(geometry: Geometry, index: RowIndex, values: Tensor, weight: Tensor) -> Tensor:
+    """Return y (n, out, h', w') of stored planes (planes, h, w), with a dense weight (out, c, kh, kw).
+
+    Args:
+        geometry: kernel, stride, padding, dilation.
+        index: of the stored planes, shape (n, c).
+        values: (planes, h, w).
+        weight: any strides.
+
+    Raises:
+        ValueError: if the operands do not fit.
+    """
+    check("values", values, (index.nnz, None, None), values, DTYPES)
+    check("weight", weight, (None, index.shape[1], *geometry.kernel), values, DTYPES)
+    size, (samples, out) = (values.shape[1], values.shape[2]), (index.shape[0], weight.shape[0])
+    layout, (sweep,) = forward(geometry, size)
+    buffer = cpu_launch.fill(layout, _plain(values), np.arange(index.nnz))
+    y = _empty(values, (samples, out, *geometry.output(size)), out)
+    plan = cpu_plan.planes(index, out, geometry.taps, sweep, layout.plane, GROUPS)
+    # turned, so that the weights of neighbouring output maps, which a sample's few planes need, stand side by side
+    turned = _plain(weight).reshape(out, -1).t().contiguous()
+    depth = -(-index.nnz // max(samples, 1))
+    cpu_launch.gather(plan, sweep, layout.pitch, depth, turned, buffer, y, 1, (0, 0), listed=True)
+    return y.to(values.dtype)
+
+
+def planes_input(geometry: Geometry, index: RowIndex, g: Tensor, weight: Tensor, size: Pair) -> Tensor:
+    """Return the gradient of the stored planes, (planes, h, w) with `size` (h, w), from g (n, out, h', w')."""
+    check("weight", weight, (None, index.shape[1], *geometry.kernel), g, DTYPES)
+    check_gradient(g, weight.shape[0], size, geometry, batch=index.shape[0])
+    layout, sweeps = backward(geometry, size)
+    buffer = cpu_launch.fill(layout, _plain(g), np.arange(g.shape[0] * g.shape[1]))
+    out = _empty(g, (index.nnz, *size), index.nnz)
+    for sweep in sweeps:
+        plan = cpu_plan.planes_input(index, weight.shape[0], geometry.taps, sweep, layout.plane, GROUPS)
+        cpu_launch.gather(plan, sweep, layout.pitch, g.shape[1], _plain(weight), buffer, out, 1, (0, 0))
+    return out.to(g.dtype)
+
+
+def planes_weight(geometry: Geometry, index: RowIndex, values: Tensor, g: Tensor) -> Tensor:
+    """Return the gradient of the dense weight, (out, c, kh, kw)."""
+    check("values", values, (index.nnz, None, None), g, DTYPES)
+    size, (samples, maps) = (values.shape[1], values.shape[2]), index.shape
+    check_gradient(g, g.shape[1], size, geometry, batch=samples)
+    layout, (sweep,) = forward(geometry, size)
+    gradient = beside(layout, sweep.size, tiles.lanes(_computed(g)))
+    out = _zeros(g, (g.shape[1], maps, *geometry.kernel))
+    left = cpu_launch.fill(gradient, _plain(g), np.arange(samples * g.shape[1]))
+    right = cpu_launch.fill(layout, _plain(values), np.arange(index.nnz))
+    plan = cpu_plan.planes(index, g.shape[1], geometry.taps, sweep, layout.plane, REDUCED, by_row=True)
+    length = (sweep.size[0] - 1) * layout.pitch + sweep.size[1]
+    cpu_launch.reduce(plan, samples, geometry.taps, length, left, right, out, 1, (0, 0), gradient.plane)
+    return out.to(g.dtype)
+
+
+def slides(geometry: Geometry, index: BlockIndex) -> bool:
+    """Tell whether pairs of maps are computed by the kernel that slides over rows: single planes, without a stride."""
+    return index.block == (1, geometry.taps) and geometry.stride == (1, 1) and geometry.kernel[0] <= 7
+
+
+def _reduce_all(geometry: Geometry, plan: cpu_plan.Plan, g: Tensor, x: Tensor, out: Tensor) -> None:
+    """Add the gradient of the values of all groups of a plan whose buffers hold all maps."""
+    layout, (sweep,) = forward(geometry, (x.shape[2], x.shape[3]))
+    gradient = beside(layout, sweep.size, tiles.lanes(_computed(g)))
+    left = cpu_launch.fill(gradient, _plain(g), np.arange(g.shape[0] * g.shape[1]))
+    right = cpu_launch.fill(layout, _plain(x), np.arange(x.shape[0] * x.shape[1]))
+    batches = (g.shape[1] * gradient.plane, x.shape[1] * layout.plane)
+    length = (sweep.size[0] - 1) * layout.pitch + sweep.size[1]
+    cpu_launch.reduce(plan, 1, geometry.taps, length, left, right, out, x.shape[0], batches, gradient.plane)
+
+
+def _numbers(samples: int, maps: int, which: Tensor) -> np.ndarray:
+    """Return the plane numbers of the chosen maps of every sample, int64."""
+    return (np.arange(samples)[:, None] * maps + which.numpy().astype(np.int64)).ravel()
+
+
+def _computed(tensor: Tensor) -> str:
+    return "float64" if tensor.dtype == torch.float64 else "float32"
+
+
+def _plain(tensor: Tensor) -> Tensor:
+    """Return a detached contiguous tensor in the dtype that is computed in."""
+    return tensor.detach().to(getattr(torch, _computed(tensor))).contiguous()
+
+
+def _zeros(like: Tensor, shape: tuple[int, ...]) -> Tensor:
+    return torch.zeros(shape, dtype=getattr(torch, _computed(like)))
+
+
+def _empty(like: Tensor, shape: tuple[int, ...], written: int) -> Tensor:
+    """Return memory for a result of which `written` maps will be written; zeros if these are not all."""
+    maps = shape[1] if len(shape) == 4 else shape[0]
+    return (torch.empty if written == maps else torch.zeros)(shape, dtype=getattr(torch, _computed(like)))

@@ -1,0 +1,310 @@
+"""List what a CPU convolution adds up: for every output map, which stored numbers meet which planes.
+
+One plan serves all ways of storing: an entry is one tap of one input map; its weights stand at `row_value + entry_value`
+in the values, its places at `entry_read` in the buffer. Output maps with the same entries are computed in groups.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+from sparsebench.kernels.block_sparse.layout import BlockIndex
+from sparsebench.kernels.csr.layout import RowIndex
+from sparsebench.kernels.plane_conv.cpu_buffer import SERIAL, Sweep
+from sparsebench.kernels.plane_conv.layout import SharedMaps
+
+Numbers = np.ndarray
+"""int64, 1-D."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Plan:
+    """What is added up. All arrays are int64; offsets count elements.
+
+    Attributes:
+        entry_value: (entries).
+        entry_read: (entries), in the buffer of one sample, or of all samples where rows belong to samples.
+        first: (groups): where the entries of a group begin.
+        last: (groups): where they end.
+        row: (groups): the first row of a group.
+        count: (groups): how many rows it has.
+        row_value: (rows).
+        row_plane: (rows): which plane of the output, or of the gradient, a row is.
+        samples: (samples + 1): the groups of each sample, where groups belong to samples; None if all serve all.
+    """
+
+    entry_value: Numbers
+    entry_read: Numbers
+    first: Numbers
+    last: Numbers
+    row: Numbers
+    count: Numbers
+    row_value: Numbers
+    row_plane: Numbers
+    samples: Numbers | None = None
+
+
+def shared(maps: SharedMaps, taps: int, sweep: Sweep, plane: int, sizes: tuple[int, ...]) -> Plan:
+    """Plan the output of all pairs of some maps; the buffer holds the stored input maps only.
+
+    Args:
+        maps: the stored maps.
+        taps: of the kernel.
+        sweep: the taps that take part.
+        plane: elements of a plane in the buffer.
+        sizes: of groups, descending.
+    """
+    rows, columns = maps.rows.numel(), maps.maps.numel()
+    lines = np.arange(columns)[:, None]
+    return _one_list(
+        (lines * taps + sweep.taps).ravel(),
+        (lines * plane + sweep.reads).ravel(),
+        np.arange(rows) * (columns * taps),
+        maps.rows.numpy().astype(np.int64),
+        sizes,
+    )
+
+
+def shared_input(maps: SharedMaps, taps: int, sweep: Sweep, plane: int, sizes: tuple[int, ...]) -> Plan:
+    """Plan the gradient of x for all pairs of some maps; the buffer holds the stored output maps only."""
+    rows, columns = maps.rows.numel(), maps.maps.numel()
+    lines = np.arange(rows)[:, None]
+    return _one_list(
+        (lines * (columns * taps) + sweep.taps).ravel(),
+        (lines * plane + sweep.reads).ravel(),
+        np.arange(columns) * taps,
+        maps.maps.numpy().astype(np.int64),
+        sizes,
+    )
+
+
+def blocks(index: BlockIndex, taps: int, sweep: Sweep, plane: int, sizes: tuple[int, ...]) -> Plan:
+    """Plan the output of blocks of whole planes; the buffer holds all input maps."""
+    (out, columns), (height, width) = index.shape, index.block
+    wide, inputs = width // taps, columns // taps
+    inner = (np.arange(wide)[:, None] * taps + sweep.taps).ravel()
+    value = np.arange(index.blocks)[:, None] * (height * width) + inner
+    maps = index.col.numpy().astype(np.int64)[:, None] * wide + np.repeat(np.arange(wide), sweep.taps.size)
+    read = maps * plane + np.tile(sweep.reads, wide)
+    starts = index.crow.numpy().astype(np.int64)
+    kept = maps < inputs
+    rows = np.arange(out)
+    first, row, count, owner = _runs(out, height, sizes)
+    bounds = _bounds(kept, starts)
+    return Plan(
+        entry_value=value[kept],
+        entry_read=read[kept],
+        first=bounds[owner],
+        last=bounds[owner + 1],
+        row=row,
+        count=count,
+        row_value=rows % height * width,
+        row_plane=rows,
+    )
+
+
+def blocks_input(index: BlockIndex, taps: int, sweep: Sweep, plane: int, sizes: tuple[int, ...]) -> Plan:
+    """Plan the gradient of x for blocks of whole planes; the buffer holds all output maps."""
+    (out, columns), (height, width) = index.shape, index.block
+    wide, inputs = width // taps, columns // taps
+    line = np.repeat(np.arange(height), sweep.taps.size)
+    value = index.order.numpy().astype(np.int64)[:, None] * (height * width) + line * width + np.tile(sweep.taps, height)
+    above = index.row.numpy().astype(np.int64)[:, None] * height + line
+    read = above * plane + np.tile(sweep.reads, height)
+    kept = above < out
+    bounds = _bounds(kept, index.ccol.numpy().astype(np.int64))
+    _, row, count, owner = _runs(inputs, wide, sizes)
+    rows = np.arange(inputs)
+    return Plan(
+        entry_value=value[kept],
+        entry_read=read[kept],
+        first=bounds[owner],
+        last=bounds[owner + 1],
+        row=row,
+        count=count,
+        row_value=rows % wide * taps,
+        row_plane=rows,
+    )
+
+
+def pairs(index: BlockIndex, taps: int, plane: int, read: int) -> Plan:
+    """Plan the output of single planes, whole kernels for entries; the buffer holds all input maps."""
+    value = np.arange(index.blocks) * taps
+    return _single_rows(value, index.col.numpy().astype(np.int64) * plane + read, index.crow.numpy().astype(np.int64))
+
+
+def pairs_input(index: BlockIndex, taps: int, plane: int, read: int) -> Plan:
+    """Plan the gradient of x for single planes; `read` is where the first of the reversed taps reads."""
+    value = index.order.numpy().astype(np.int64) * taps
+    return _single_rows(value, index.row.numpy().astype(np.int64) * plane + read, index.ccol.numpy().astype(np.int64))
+
+
+def elements(index: RowIndex, taps: int, sweep: Sweep, plane: int) -> Plan:
+    """Plan the output of single elements, a row at a time; the buffer holds all input maps."""
+    value, read, bounds = _by_rows(index.crow.numpy(), index.col.numpy(), taps, _reads(taps, sweep), plane)
+    return _single_rows(value, read, bounds)
+
+
+def elements_input(index: RowIndex, taps: int, sweep: Sweep, plane: int) -> Plan:
+    """Plan the gradient of x for single elements; the buffer holds all output maps."""
+    order = index.columns
+    arrays = (order.ccol.numpy(), order.row.numpy(), order.place.numpy())
+    return _single_rows(*_by_columns(*arrays, taps, _reads(taps, sweep), plane))
+
+
+def planes(
+    index: RowIndex, out: int, taps: int, sweep: Sweep, plane: int, sizes: tuple[int, ...], *, by_row: bool = False
+) -> Plan:
+    """Plan the output of a dense weight on stored planes; rows belong to samples.
+
+    Args:
+        index: of the stored planes (n, c).
+        out: output maps of the weight (out, c, kh, kw).
+        taps: of the kernel.
+        sweep: the taps that take part.
+        plane: elements of a plane in the buffer, which holds the stored planes.
+        sizes: of groups, descending.
+        by_row: groups of the same output maps stand together, for the weight's gradient (out, c, kh, kw); else those of
+            the same sample, for a weight that was turned into (c, kh, kw, out).
+    """
+    samples, maps = index.shape
+    col = index.col.numpy().astype(np.int64)[:, None]
+    bounds = index.crow.numpy().astype(np.int64) * sweep.taps.size
+    _, row, count, _ = _runs(out, max(out, 1), sizes)
+    sample, group = (a.ravel() for a in np.indices((samples, row.size)))
+    if by_row:
+        group, sample = (a.ravel() for a in np.indices((row.size, samples)))
+    line = np.arange(samples * out)
+    return Plan(
+        entry_value=((col * taps + sweep.taps) * (1 if by_row else out)).ravel(),
+        entry_read=(np.arange(col.size)[:, None] * plane + sweep.reads).ravel(),
+        first=bounds[sample],
+        last=bounds[sample + 1],
+        row=sample * out + row[group],
+        count=count[group],
+        row_value=line % max(out, 1) * (maps * taps if by_row else 1),
+        row_plane=line,
+        samples=np.arange(samples + 1) * row.size,
+    )
+
+
+def planes_input(index: RowIndex, out: int, taps: int, sweep: Sweep, plane: int, sizes: tuple[int, ...]) -> Plan:
+    """Plan the gradient of stored planes; the buffer holds the gradient's planes of all samples."""
+    samples, maps = index.shape
+    starts = index.crow.numpy().astype(np.int64)
+    line = np.arange(samples * out)[:, None]
+    groups = [(*_runs(int(n), max(int(n), 1), sizes)[1:3], begin) for begin, n in zip(starts, np.diff(starts), strict=False)]
+    row = np.concatenate([begin + row for row, _, begin in groups] or [np.zeros(0, np.int64)])
+    owner = np.repeat(np.arange(samples), [row.size for row, _, _ in groups])
+    each = out * sweep.taps.size
+    return Plan(
+        entry_value=(line % max(out, 1) * (maps * taps) + sweep.taps).ravel(),
+        entry_read=(line * plane + sweep.reads).ravel(),
+        first=owner * each,
+        last=(owner + 1) * each,
+        row=row,
+        count=np.concatenate([count for _, count, _ in groups] or [np.zeros(0, np.int64)]),
+        row_value=index.col.numpy().astype(np.int64) * taps,
+        row_plane=np.arange(index.nnz),
+        samples=np.concatenate([[0], np.cumsum([row.size for row, _, _ in groups])]).astype(np.int64),
+    )
+
+
+def _one_list(value: Numbers, read: Numbers, row_value: Numbers, row_plane: Numbers, sizes: tuple[int, ...]) -> Plan:
+    """Plan rows that all have the same entries."""
+    _, row, count, _ = _runs(row_value.size, max(row_value.size, 1), sizes)
+    return Plan(
+        entry_value=value,
+        entry_read=read,
+        first=np.zeros(row.size, np.int64),
+        last=np.full(row.size, value.size, np.int64),
+        row=row,
+        count=count,
+        row_value=row_value,
+        row_plane=row_plane,
+    )
+
+
+def _single_rows(value: Numbers, read: Numbers, bounds: Numbers) -> Plan:
+    rows = np.arange(bounds.size - 1)
+    return Plan(
+        entry_value=value,
+        entry_read=read,
+        first=bounds[:-1],
+        last=bounds[1:],
+        row=rows,
+        count=np.ones(rows.size, np.int64),
+        row_value=np.zeros(rows.size, np.int64),
+        row_plane=rows,
+    )
+
+
+@cache
+def _runs(total: int, run: int, sizes: tuple[int, ...]) -> tuple[Numbers, Numbers, Numbers, Numbers]:
+    """Cut runs of `run` rows into groups of `sizes`; return (begin in run, first row, rows, run) of each group."""
+
+    def cut(length: int) -> list[tuple[int, int]]:
+        found, at = [], 0
+        for size in sizes:
+            while length - at >= size:
+                found.append((at, size))
+                at += size
+        return found
+
+    whole, rest = divmod(total, run)
+    usual = np.array(cut(run) if whole else [], np.int64).reshape(-1, 2)
+    tail = np.array(cut(rest), np.int64).reshape(-1, 2)
+    begin = np.concatenate([np.tile(usual[:, 0], whole), tail[:, 0]])
+    count = np.concatenate([np.tile(usual[:, 1], whole), tail[:, 1]])
+    owner = np.concatenate([np.repeat(np.arange(whole), len(usual)), np.full(len(tail), whole, np.int64)])
+    return begin, owner * run + begin, count, owner
+
+
+def _bounds(kept: np.ndarray, starts: Numbers) -> Numbers:
+    """Return where the kept entries of each run of blocks begin; kept is (blocks, entries of a block)."""
+    totals = np.concatenate([[0], np.cumsum(kept.sum(1))]).astype(np.int64)
+    return totals[starts]
+
+
+def _reads(taps: int, sweep: Sweep) -> Numbers:
+    """Return the offset of every tap, -1 for one that takes no part."""
+    reads = np.full(taps, -1, np.int64)
+    reads[sweep.taps] = sweep.reads
+    return reads
+
+
+@njit(**SERIAL)  # type: ignore[untyped-decorator]
+def _by_rows(crow: Any, col: Any, taps: int, reads: Any, plane: int) -> Any:
+    value, read = np.empty(col.size, np.int64), np.empty(col.size, np.int64)
+    bounds = np.zeros(crow.size, np.int64)
+    found = 0
+    for i in range(crow.size - 1):
+        for e in range(crow[i], crow[i + 1]):
+            place = np.int64(col[e])
+            at = reads[place % taps]
+            if at >= 0:
+                value[found], read[found] = e, place // taps * plane + at
+                found += 1
+        bounds[i + 1] = found
+    return value[:found], read[:found], bounds
+
+
+@njit(**SERIAL)  # type: ignore[untyped-decorator]
+def _by_columns(ccol: Any, row: Any, place: Any, taps: int, reads: Any, plane: int) -> Any:
+    value, read = np.empty(row.size, np.int64), np.empty(row.size, np.int64)
+    maps = (ccol.size - 1) // taps
+    bounds = np.zeros(maps + 1, np.int64)
+    found = 0
+    for c in range(maps):
+        for t in range(taps):
+            if reads[t] >= 0:
+                for e in range(ccol[c * taps + t], ccol[c * taps + t + 1]):
+                    value[found], read[found] = place[e], np.int64(row[e]) * plane + reads[t]
+                    found += 1
+        bounds[c + 1] = found
+    return value[:found], read[:found], bounds
