@@ -1,4 +1,4 @@
-"""Train any representation: one autograd Function over three products."""
+"""Train any representation: one autograd Function over three products, and one over a convolution and its gradients."""
 
 from __future__ import annotations
 
@@ -6,28 +6,69 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
-from sparsebench.representations.base import Representation
+from sparsebench.representations._derived_conv import output_size
+from sparsebench.representations.base import Pair, Representation
 
 
 class _Matmul(torch.autograd.Function):
     """y = S(values) @ x, with dx = Sᵀ @ g and dvalues = (g @ xᵀ) at the stored positions."""
 
     @staticmethod
-    def forward(ctx: Any, values: Tensor, x: Tensor, representation: Representation) -> Tensor:
-        holder = representation.with_values(values.detach())
-        ctx.holder = holder
-        ctx.save_for_backward(x)
-        return holder.matmul(x.detach())
+    def forward(ctx: Any, values: Tensor | None, x: Tensor, representation: Representation) -> Tensor:
+        _remember(ctx, values, x, representation)
+        return _whole(ctx.holder.matmul(x.detach()))
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
-        (g,) = gradients
-        (x,) = ctx.saved_tensors
+    @once_differentiable
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        x, _ = ctx.saved_tensors
         wants_values, wants_x, _ = ctx.needs_input_grad
         values_gradient = ctx.holder.sampled_matmul(g, x.t()) if wants_values else None
         x_gradient = ctx.holder.rmatmul(g) if wants_x else None
         return values_gradient, x_gradient, None
+
+
+class _Conv2d(torch.autograd.Function):
+    """y = S(values) ∗ x, with dx by conv2d_input and dvalues by conv2d_values."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, values: Tensor | None, x: Tensor, representation: Representation, options: dict[str, Pair]
+    ) -> Tensor:
+        _remember(ctx, values, x, representation)
+        ctx.options, ctx.size = options, tuple(x.shape[2:])
+        return _whole(ctx.holder.conv2d(x.detach(), **options))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+        x, _ = ctx.saved_tensors
+        wants_values, wants_x, *_ = ctx.needs_input_grad
+        values_gradient = ctx.holder.conv2d_values(g, x, **ctx.options) if wants_values else None
+        x_gradient = ctx.holder.conv2d_input(g, ctx.size, **ctx.options) if wants_x else None
+        return values_gradient, x_gradient, None, None
+
+
+def _remember(ctx: Any, values: Tensor | None, x: Tensor, representation: Representation) -> None:
+    """Keep what the backward pass needs: x for the gradient of the values, the values for that of x.
+
+    Both are saved through torch, which raises if one of them was changed in place in between.
+    """
+    ctx.holder = representation if values is None else representation.with_values(values.detach())
+    wants_values, wants_x, *_ = ctx.needs_input_grad
+    ctx.save_for_backward(x if wants_values else None, values if wants_x else None)
+
+
+def _whole(result: Tensor) -> Tensor:
+    """Return a result that is no view, of the same memory: autograd forbids to change a Function's view in place.
+
+    That would hit whoever puts nn.ReLU(inplace=True) behind a layer, at some shapes and not at others.
+    """
+    if not isinstance(result, Tensor) or not result._is_view():
+        return result
+    return result.new_empty(0).set_(result.untyped_storage(), result.storage_offset(), result.shape, result.stride())
 
 
 def matmul(representation: Representation, x: Tensor, values: Tensor | None = None) -> Tensor:
@@ -37,22 +78,71 @@ def matmul(representation: Representation, x: Tensor, values: Tensor | None = No
         representation: gives the places, and the values if none are given.
         x: (k, n).
         values: shaped as `representation.values`, usually a leaf that requires a gradient; None stands for the
-            representation's own values.
+            representation's own values, or for constants if it gives none: then only x has a gradient.
 
     Returns:
-        (m, n), strided.
+        (m, n), strided. It can be differentiated once.
 
     Raises:
-        NotImplementedError: if the representation does not train.
+        NotImplementedError: if values are given and the representation does not train.
         ValueError: if shapes do not match.
     """
-    leaf = representation.values if values is None else values
-    if leaf.shape != representation.values.shape:
-        raise ValueError(f"expected values of shape {tuple(representation.values.shape)}, got {tuple(leaf.shape)}")
+    leaf = _leaf(representation, values)
     columns = representation.matrix_shape[1]
     if x.dim() != 2 or x.shape[0] != columns:
-        raise ValueError(f"expected x of shape ({columns}, n), got {tuple(x.shape)}")
+        raise ValueError(f"expected x of shape ({columns}, n), got {tuple(x.shape)}; transpose or cut it")
     result = _Matmul.apply(leaf, x, representation)  # type: ignore[no-untyped-call]  # torch leaves it without types
+    return _tensor(result, representation, "matmul")
+
+
+def conv2d(
+    representation: Representation,
+    x: Tensor,
+    values: Tensor | None = None,
+    *,
+    stride: Pair = (1, 1),
+    padding: Pair = (0, 0),
+    dilation: Pair = (1, 1),
+) -> Tensor:
+    """Return the convolution of x with a stored weight so that gradients flow to `values` and to x.
+
+    Args:
+        representation: a weight (out, in, kh, kw): gives the places, and the values if none are given.
+        x: (n, in, h, w).
+        values: as in `matmul`.
+        stride: (rows, columns), at least 1.
+        padding: zeros on both sides of (rows, columns).
+        dilation: (rows, columns), at least 1.
+
+    Returns:
+        (n, out, h', w'). It can be differentiated once.
+
+    Raises:
+        NotImplementedError: if values are given and the representation does not train.
+        ValueError: if the representation is no 4-D weight, or shapes or sizes do not fit.
+    """
+    leaf = _leaf(representation, values)
+    if len(representation.shape) != 4:
+        raise ValueError(f"expected a weight (out, in, kh, kw), got shape {representation.shape}; store a 4-D tensor")
+    _, maps, rows, columns = representation.shape
+    if x.dim() != 4 or x.shape[1] != maps:
+        raise ValueError(f"expected x of shape (n, {maps}, h, w), got {tuple(x.shape)}; reshape or cut it")
+    output_size((x.shape[2], x.shape[3]), (rows, columns), stride, padding, dilation)
+    options = {"stride": stride, "padding": padding, "dilation": dilation}
+    result = _Conv2d.apply(leaf, x, representation, options)  # type: ignore[no-untyped-call]  # as above
+    return _tensor(result, representation, "conv2d")
+
+
+def _leaf(representation: Representation, values: Tensor | None) -> Tensor | None:
+    if values is None and not (representation.native("values") and representation.native("with_values")):
+        return None
+    own = representation.values
+    if values is not None and values.shape != own.shape:
+        raise ValueError(f"expected values of shape {tuple(own.shape)}, got {tuple(values.shape)}; start from .values")
+    return own if values is None else values
+
+
+def _tensor(result: object, representation: Representation, operation: str) -> Tensor:
     if not isinstance(result, Tensor):
-        raise TypeError(f"expected a tensor from {representation.name}.matmul, got {type(result).__name__}")
+        raise TypeError(f"expected a tensor from {representation.name}.{operation}, got {type(result).__name__}")
     return result

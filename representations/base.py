@@ -9,9 +9,21 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor
 
+from sparsebench.representations import _derived_conv
 from sparsebench.representations.pattern import Pattern
 
-OPERATIONS: tuple[str, ...] = ("matmul", "rmatmul", "sampled_matmul", "conv2d")
+Pair = tuple[int, int]
+"""(rows, columns) of a stride, a padding, a dilation or a size."""
+
+OPERATIONS: tuple[str, ...] = (
+    "matmul",
+    "rmatmul",
+    "sampled_matmul",
+    "conv2d",
+    "conv2d_input",
+    "conv2d_values",
+    "conv2d_with",
+)
 """What can be asked of a representation; `Representation.provenance` answers for each one."""
 
 
@@ -43,7 +55,7 @@ class Spec:
 
     Attributes:
         operation: "build" or one of OPERATIONS; "train" stands for matmul with both gradients.
-        shape: (m, k) of a matrix, or (out, in, kh, kw) of a convolution weight.
+        shape: (m, k) of a matrix, (out, in, kh, kw) of a convolution weight, or (n, c, h, w) of activations.
         dtype: of the values.
         device: "cpu" or "cuda".
         pattern: where the zeros are, if known.
@@ -57,13 +69,15 @@ class Spec:
 
 
 class Representation(ABC):
-    """Hold one sparse matrix (m, k), or one convolution weight (out, in, kh, kw), stored in one way.
+    """Hold one sparse matrix (m, k), or one 4-D tensor, stored in one way.
 
-    A convolution weight multiplies as the matrix (out, in·kh·kw); `matrix_shape` is that shape.
+    A 4-D tensor is a convolution weight (out, in, kh, kw), or activations (n, c, h, w) for `conv2d_with`. It multiplies
+    as the matrix (out, in·kh·kw); `matrix_shape` is that shape.
 
     A subclass must give `name`, `build`, `to_dense`, `matmul` and `storage`. It gains from giving `rmatmul`,
-    `sampled_matmul`, and `values` with `with_values` (with these three products it trains), `conv2d`, `transpose`,
-    `requires` and `unsupported`. What it does not give is derived here, and `provenance` says so.
+    `sampled_matmul`, and `values` with `with_values` (with these three products it trains), `conv2d`, `conv2d_input`,
+    `conv2d_values`, `conv2d_with`, `transpose`, `requires` and `unsupported`. What it does not give is derived here,
+    and `provenance` says so.
 
     Attributes:
         shape: of the tensor that was stored.
@@ -151,29 +165,54 @@ class Representation(ABC):
             f"{self.name} gives no sampled_matmul, so its values have no gradient; implement it to train"
         )
 
-    def conv2d(
-        self,
-        x: Tensor,
-        *,
-        stride: tuple[int, int] = (1, 1),
-        padding: tuple[int, int] = (0, 0),
-        dilation: tuple[int, int] = (1, 1),
-    ) -> Tensor:
-        """Return the convolution of x (n, in, h, w) with self (out, in, kh, kw) -> (n, out, h', w'). Derived: unfold.
+    def conv2d(self, x: Tensor, *, stride: Pair = (1, 1), padding: Pair = (0, 0), dilation: Pair = (1, 1)) -> Tensor:
+        """Return the convolution of x (n, in, h, w) with self (out, in, kh, kw) -> (n, out, h', w'), contiguous.
+
+        Groups are a full weight whose planes between groups are absent. Derived: matmul with the windows of x.
 
         Raises:
-            ValueError: if self is no 4-D weight, or the channels of x are not its input maps.
+            ValueError: if self is no 4-D weight, x does not fit it, or the kernel does not fit into the padded x.
         """
-        if len(self.shape) != 4:
-            raise ValueError(f"expected a weight (out, in, kh, kw) for conv2d, got shape {self.shape}")
-        out, maps, kh, kw = self.shape
-        if x.dim() != 4 or x.shape[1] != maps:
-            raise ValueError(f"expected an input (n, {maps}, h, w), got {tuple(x.shape)}")
-        columns = torch.nn.functional.unfold(x, (kh, kw), dilation=dilation, padding=padding, stride=stride)
-        n, rows, places = columns.shape
-        product = self.matmul(columns.permute(1, 0, 2).reshape(rows, n * places).contiguous())
-        height = (x.shape[2] + 2 * padding[0] - dilation[0] * (kh - 1) - 1) // stride[0] + 1
-        return product.reshape(out, n, places).permute(1, 0, 2).reshape(n, out, height, -1)
+        return _derived_conv.conv2d(self, x, stride, padding, dilation)
+
+    def conv2d_input(
+        self, g: Tensor, size: Pair, *, stride: Pair = (1, 1), padding: Pair = (0, 0), dilation: Pair = (1, 1)
+    ) -> Tensor:
+        """Return the gradient (n, in, h, w) of conv2d with respect to x, contiguous. Derived: rmatmul, added up.
+
+        g is the gradient of conv2d's result, (n, out, h', w'). `size` is (h, w) of x, since several sizes give the same
+        (h', w'); stride, padding and dilation are those of the convolution.
+
+        Raises:
+            ValueError: if self is no 4-D weight, or g is not what a convolution of such an x gives.
+        """
+        return _derived_conv.conv2d_input(self, g, size, stride, padding, dilation)
+
+    def conv2d_values(
+        self, g: Tensor, x: Tensor, *, stride: Pair = (1, 1), padding: Pair = (0, 0), dilation: Pair = (1, 1)
+    ) -> Tensor:
+        """Return the gradient of conv2d with respect to the stored values, laid out as `values` is.
+
+        g is the gradient of conv2d's result, (n, out, h', w'), and x what was convolved, (n, in, h, w). Derived:
+        sampled_matmul with the windows of x; missing where that is missing.
+
+        Raises:
+            ValueError: if self is no 4-D weight, or g and x do not fit each other and it.
+            NotImplementedError: if there is no sampled_matmul.
+        """
+        return _derived_conv.conv2d_values(self, g, x, stride, padding, dilation)
+
+    def conv2d_with(
+        self, weight: Tensor, *, stride: Pair = (1, 1), padding: Pair = (0, 0), dilation: Pair = (1, 1)
+    ) -> Tensor:
+        """Return the convolution of self, stored activations (n, c, h, w), with a dense weight -> (n, out, h', w').
+
+        The weight is (out, c, kh, kw). Derived: through to_dense.
+
+        Raises:
+            ValueError: if self is no 4-D tensor, or the weight does not fit it.
+        """
+        return _derived_conv.conv2d_with(self, weight, stride, padding, dilation)
 
     # What is the same for all
 
@@ -196,7 +235,9 @@ class Representation(ABC):
         """Return "native", "derived" or "missing" for one of OPERATIONS."""
         if cls.native(operation) or (operation == "rmatmul" and cls.native("transpose")):
             return "native"
-        return "missing" if operation == "sampled_matmul" else "derived"
+        if operation == "sampled_matmul" or (operation == "conv2d_values" and not cls.native("sampled_matmul")):
+            return "missing"
+        return "derived"
 
     @classmethod
     def trains(cls) -> bool:

@@ -2,11 +2,13 @@
 
 float32 and float64 are computed as they are; float16 and bfloat16 are converted to float32 and back. Threads are
 numba's. The planes that take part are copied once, with their margins (cpu_buffer.py); generated kernels
-(cpu_generate.py) then read them by shifting. NaN or infinity in x may spread to all of the weight's gradient of its map,
-as places between the rows are multiplied by zeros there.
+(cpu_generate.py) then read them by shifting. NaN or infinity in x may spread to all of its map's gradient of the
+weight, as places between the rows are multiplied by zeros there.
 """
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 import torch
@@ -44,8 +46,10 @@ def shared(geometry: Geometry, maps: SharedMaps, values: Tensor, x: Tensor) -> T
     out = _empty(values, (x.shape[0], maps.shape[0], *geometry.output(size)), maps.rows.numel())
     for sweep in sweeps:
         plan = cpu_plan.shared(maps, geometry.taps, sweep, layout.plane, GROUPS)
-        batches = (maps.maps.numel() * layout.plane, out[0].numel())
-        cpu_launch.gather(plan, sweep, layout.pitch, maps.maps.numel(), _plain(values), buffer, out, x.shape[0], batches)
+        batches = (maps.maps.numel() * layout.plane, _each(out))
+        cpu_launch.gather(
+            plan, sweep, layout.pitch, maps.maps.numel(), _plain(values), buffer, out, x.shape[0], batches
+        )
     return out.to(x.dtype)
 
 
@@ -59,8 +63,10 @@ def shared_input(geometry: Geometry, maps: SharedMaps, values: Tensor, g: Tensor
     out = _empty(values, (g.shape[0], maps.shape[1], *size), maps.maps.numel())
     for sweep in sweeps:
         plan = cpu_plan.shared_input(maps, geometry.taps, sweep, layout.plane, GROUPS)
-        batches = (maps.rows.numel() * layout.plane, out[0].numel())
-        cpu_launch.gather(plan, sweep, layout.pitch, maps.rows.numel(), _plain(values), buffer, out, g.shape[0], batches)
+        batches = (maps.rows.numel() * layout.plane, _each(out))
+        cpu_launch.gather(
+            plan, sweep, layout.pitch, maps.rows.numel(), _plain(values), buffer, out, g.shape[0], batches
+        )
     return out.to(g.dtype)
 
 
@@ -95,7 +101,7 @@ def blocks(geometry: Geometry, index: BlockIndex, values: Tensor, x: Tensor) -> 
     layout, (sweep,) = forward(geometry, size)
     buffer = cpu_launch.fill(layout, _plain(x), np.arange(x.shape[0] * inputs))
     out = _empty(values, (x.shape[0], index.shape[0], *geometry.output(size)), index.shape[0])
-    batches = (inputs * layout.plane, out[0].numel())
+    batches = (inputs * layout.plane, _each(out))
     if slides(geometry, index):
         plan = cpu_plan.pairs(index, geometry.taps, layout.plane, 0)
         cpu_launch.slide(plan, geometry, False, layout.pitch, _plain(values), buffer, out, x.shape[0], batches)
@@ -114,7 +120,7 @@ def blocks_input(geometry: Geometry, index: BlockIndex, values: Tensor, g: Tenso
     layout, sweeps = backward(geometry, size)
     buffer = cpu_launch.fill(layout, _plain(g), np.arange(g.shape[0] * g.shape[1]))
     out = _empty(values, (g.shape[0], inputs, *size), inputs)
-    batches = (g.shape[1] * layout.plane, out[0].numel())
+    batches = (g.shape[1] * layout.plane, _each(out))
     if slides(geometry, index):
         plan = cpu_plan.pairs_input(index, geometry.taps, layout.plane, int(sweeps[0].reads[-1]))
         cpu_launch.slide(plan, geometry, True, layout.pitch, _plain(values), buffer, out, g.shape[0], batches)
@@ -148,7 +154,7 @@ def elements(geometry: Geometry, index: RowIndex, values: Tensor, x: Tensor) -> 
     buffer = cpu_launch.fill(layout, _plain(x), np.arange(x.shape[0] * inputs))
     out = _empty(values, (x.shape[0], index.shape[0], *geometry.output(size)), index.shape[0])
     plan = cpu_plan.elements(index, geometry.taps, sweep, layout.plane)
-    batches = (inputs * layout.plane, out[0].numel())
+    batches = (inputs * layout.plane, _each(out))
     cpu_launch.gather(plan, sweep, layout.pitch, inputs, _plain(values), buffer, out, x.shape[0], batches)
     return out.to(x.dtype)
 
@@ -162,7 +168,7 @@ def elements_input(geometry: Geometry, index: RowIndex, values: Tensor, g: Tenso
     layout, sweeps = backward(geometry, size)
     buffer = cpu_launch.fill(layout, _plain(g), np.arange(g.shape[0] * g.shape[1]))
     out = _empty(values, (g.shape[0], inputs, *size), inputs)
-    batches = (g.shape[1] * layout.plane, out[0].numel())
+    batches = (g.shape[1] * layout.plane, _each(out))
     for sweep in sweeps:
         plan = cpu_plan.elements_input(index, geometry.taps, sweep, layout.plane)
         cpu_launch.gather(plan, sweep, layout.pitch, g.shape[1], _plain(values), buffer, out, g.shape[0], batches)
@@ -264,6 +270,11 @@ def _computed(tensor: Tensor) -> str:
 def _plain(tensor: Tensor) -> Tensor:
     """Return a detached contiguous tensor in the dtype that is computed in."""
     return tensor.detach().to(getattr(torch, _computed(tensor))).contiguous()
+
+
+def _each(out: Tensor) -> int:
+    """Return the elements of a sample."""
+    return math.prod(out.shape[1:])
 
 
 def _zeros(like: Tensor, shape: tuple[int, ...]) -> Tensor:

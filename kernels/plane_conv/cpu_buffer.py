@@ -1,8 +1,8 @@
 """Lay planes out with their margins, so that every tap of a convolution is one offset into a buffer.
 
 A plane is cut into phases, one for each remainder of the stride that a tap reads at: in a phase neighbouring places of
-the output read neighbouring elements, whatever the stride. Margins are zeros. The places of an output plane are taken as
-one line, `pitch` places to a row: what lies between its rows is computed too, and dropped.
+the output read neighbouring elements, whatever the stride. Margins are zeros. The places of an output plane are taken
+as one line, `pitch` places to a row: what lies between its rows is computed too, and dropped.
 """
 
 from __future__ import annotations
@@ -97,13 +97,9 @@ def forward(geometry: Geometry, size: Pair) -> tuple[Layout, tuple[Sweep, ...]]:
     phases = sorted({(y % sy, x % sx) for y, x in steps})
     rows = max(y // sy for y, _ in steps) + out[0]
     pitch = max(x // sx for _, x in steps) + out[1]
-    layout = Layout(
-        origins=tuple((y - top, x - left) for y, x in phases), step=geometry.stride, rows=rows, pitch=pitch
-    )
+    layout = Layout(origins=tuple((y - top, x - left) for y, x in phases), step=geometry.stride, rows=rows, pitch=pitch)
     reads = [(phases.index((y % sy, x % sx)) * rows + y // sy) * pitch + x // sx for y, x in steps]
-    sweep = Sweep(
-        taps=np.arange(geometry.taps), reads=np.array(reads, np.int64), size=out, start=(0, 0), step=(1, 1)
-    )
+    sweep = Sweep(taps=np.arange(geometry.taps), reads=np.array(reads, np.int64), size=out, start=(0, 0), step=(1, 1))
     return layout, (sweep,)
 
 

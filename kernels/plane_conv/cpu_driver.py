@@ -13,6 +13,7 @@ from numba import njit, prange
 from sparsebench.kernels.microkernels.call import call
 from sparsebench.kernels.plane_conv.cpu_buffer import PARALLEL, SERIAL
 
+
 @njit(**PARALLEL)  # type: ignore[untyped-decorator]
 def pack(values: Any, plan: Any, begins: Any, panels: Any) -> None:
     """Copy the weights of every group side by side, in the order in which `gather` reads them.
@@ -131,7 +132,9 @@ def slide(
     sweep: Any,
     table: Any,
 ) -> None:
-    """Add up pairs of maps, each with all its taps, one output map at a time; arguments as in `gather`, but:
+    """Add up pairs of maps, each with all its taps, one output map at a time; arguments as in `gather`.
+
+    But:
 
     places: byte offset of the weights of every entry.
     sweep: pitch; rows and columns of places; elements of an output plane.
@@ -169,7 +172,16 @@ def slide(
 
 @njit(**PARALLEL)  # type: ignore[untyped-decorator]
 def reduce(
-    g: Any, buffer: Any, out: Any, plan: Any, bounds: Any, length: int, samples: int, batches: Any, plane: int, table: Any
+    g: Any,
+    buffer: Any,
+    out: Any,
+    plan: Any,
+    bounds: Any,
+    length: int,
+    samples: int,
+    batches: Any,
+    plane: int,
+    table: Any,
 ) -> None:
     """Add to every stored weight the products of its gradient's plane and its shifted plane of x.
 

@@ -4,9 +4,9 @@ The planes stand in a buffer with their margins (cpu_buffer.py), so that a tap i
 
 - "gather": a tile of `rows` output maps × `vectors` vectors of places stays in registers; every entry of a list adds
   `rows` packed weights times the places that its offset points at.
-- "rows": one output map; a tile of `rows` rows × one vector of places stays in registers. A row that was read serves all
-  taps above each other, so one load feeds `kernel[0]` multiply-adds: that is what pairs of maps need, which share no
-  planes.
+- "rows": one output map; a tile of `rows` rows × one vector of places stays in registers. A row that was read serves
+  all taps above each other, so one load feeds `kernel[0]` multiply-adds: that is what pairs of maps need, which share
+  no planes.
 - "copy": the places that count of what "gather" left, row by row, to where the output wants them.
 - "dots": `rows` planes of the gradient × `vectors` shifted planes; lanes run along the places, and each sum is one
   number of the weight's gradient.
@@ -29,11 +29,15 @@ ARGUMENTS: dict[str, tuple[str, ...]] = {
 }
 """What each kind takes, all int64: addresses, strides in bytes, counts.
 
-gather: an entry has `rows` weights side by side, at weights + places[e] if `listed`, else one entry behind the other;
-reads are int64 byte offsets into x, one an entry. Whole vectors are written. rows: entry e has its taps at values + places[e] and reads at x + reads[e] (int64 byte offsets);
-`pitch` is from row to row of x; lanes from `tail` on are not written. copy: `height` rows of `width` elements. dots: plane r of the gradient stands at
-g + r·g_row, the shifted plane c at x + reads[c]; `length` elements, a whole number of vectors, of `batch` samples. The
-sums (rows, vectors) are written side by side.
+places and reads are lists of int64 byte offsets.
+
+- gather: an entry has `rows` weights side by side, at weights + places[e] if `listed`, else one entry behind the other;
+  it reads at x + reads[e]. Whole vectors are written.
+- rows: entry e has its taps at values + places[e] and reads at x + reads[e]; `pitch` is from row to row of x; lanes
+  from `tail` on are not written.
+- copy: `height` rows of `width` elements.
+- dots: plane r of the gradient stands at g + r·g_row, the shifted plane c at x + reads[c]; `length` elements, a whole
+  number of vectors, of `batch` samples. The sums (rows, vectors) are written side by side.
 """
 
 

@@ -7,7 +7,6 @@ from functools import cache
 
 import numba
 import numpy as np
-import torch
 from torch import Tensor
 
 from sparsebench.kernels.microkernels import host, tiles
@@ -105,9 +104,15 @@ def slide(
     usual, final = (
         address(
             Kernel(
-                kind="rows", dtype=name, rows=count, vectors=1, lanes=lanes, taps=geometry.kernel,
-                dilation=geometry.dilation, flipped=flipped,
-            )  # fmt: skip
+                kind="rows",
+                dtype=name,
+                rows=count,
+                vectors=1,
+                lanes=lanes,
+                taps=geometry.kernel,
+                dilation=geometry.dilation,
+                flipped=flipped,
+            )
         )
         for count in (rows, height % rows or rows)
     )
@@ -202,7 +207,9 @@ def _gather_table(dtype: str, places: int, listed: bool) -> tuple[np.ndarray, np
     for i, rows in enumerate(GROUPS):
         wide = min(vectors[rows], -(-places // lanes))
         for j, count in enumerate((wide, 1)):
-            made[i, j] = address(Kernel(kind="gather", dtype=dtype, rows=rows, vectors=count, lanes=lanes, listed=listed))
+            made[i, j] = address(
+                Kernel(kind="gather", dtype=dtype, rows=rows, vectors=count, lanes=lanes, listed=listed)
+            )
             sizes[i, j] = count * lanes
     return made, sizes
 

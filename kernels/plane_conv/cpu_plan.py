@@ -1,7 +1,8 @@
 """List what a CPU convolution adds up: for every output map, which stored numbers meet which planes.
 
-One plan serves all ways of storing: an entry is one tap of one input map; its weights stand at `row_value + entry_value`
-in the values, its places at `entry_read` in the buffer. Output maps with the same entries are computed in groups.
+One plan serves all ways of storing: an entry is one tap of one input map; its weights stand at `row_value` +
+`entry_value` in the values, its places at `entry_read` in the buffer. Output maps with the same entries are computed in
+groups.
 """
 
 from __future__ import annotations
@@ -94,7 +95,7 @@ def blocks(index: BlockIndex, taps: int, sweep: Sweep, plane: int, sizes: tuple[
     starts = index.crow.numpy().astype(np.int64)
     kept = maps < inputs
     rows = np.arange(out)
-    first, row, count, owner = _runs(out, height, sizes)
+    _, row, count, owner = _runs(out, height, sizes)
     bounds = _bounds(kept, starts)
     return Plan(
         entry_value=value[kept],
@@ -113,7 +114,9 @@ def blocks_input(index: BlockIndex, taps: int, sweep: Sweep, plane: int, sizes: 
     (out, columns), (height, width) = index.shape, index.block
     wide, inputs = width // taps, columns // taps
     line = np.repeat(np.arange(height), sweep.taps.size)
-    value = index.order.numpy().astype(np.int64)[:, None] * (height * width) + line * width + np.tile(sweep.taps, height)
+    value = (
+        index.order.numpy().astype(np.int64)[:, None] * (height * width) + line * width + np.tile(sweep.taps, height)
+    )
     above = index.row.numpy().astype(np.int64)[:, None] * height + line
     read = above * plane + np.tile(sweep.reads, height)
     kept = above < out
@@ -198,7 +201,9 @@ def planes_input(index: RowIndex, out: int, taps: int, sweep: Sweep, plane: int,
     samples, maps = index.shape
     starts = index.crow.numpy().astype(np.int64)
     line = np.arange(samples * out)[:, None]
-    groups = [(*_runs(int(n), max(int(n), 1), sizes)[1:3], begin) for begin, n in zip(starts, np.diff(starts), strict=False)]
+    groups = [
+        (*_runs(int(n), max(int(n), 1), sizes)[1:3], begin) for begin, n in zip(starts, np.diff(starts), strict=False)
+    ]
     row = np.concatenate([begin + row for row, _, begin in groups] or [np.zeros(0, np.int64)])
     owner = np.repeat(np.arange(samples), [row.size for row, _, _ in groups])
     each = out * sweep.taps.size

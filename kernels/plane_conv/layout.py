@@ -42,9 +42,7 @@ class SharedMaps:
             if numbers.numel() and (
                 int(numbers[0]) < 0 or int(numbers[-1]) >= limit or bool((numbers.diff() <= 0).any())
             ):
-                raise ValueError(
-                    f"expected {name} ascending, none twice, of 0 .. {limit - 1}, got otherwise; sort"
-                )
+                raise ValueError(f"expected {name} ascending, none twice, of 0 .. {limit - 1}, got otherwise; sort")
         if self.rows.device != self.maps.device:
             raise ValueError(f"expected maps on {self.rows.device} as rows are, got {self.maps.device}; move them")
 

@@ -10,12 +10,17 @@ from torch import Tensor
 
 from sparsebench.kernels.block_sparse.layout import BlockIndex, blocks_from_elements, dense_from_blocks
 from sparsebench.kernels.block_sparse.products import backend
-from sparsebench.representations.base import Representation, Spec, Storage, coo_matrix
+from sparsebench.representations.base import Pair, Representation, Spec, Storage, coo_matrix
+from sparsebench.representations.formats import _conv
 from sparsebench.representations.pattern import Pattern
 
 DEFAULT_BLOCK = (32, 32)
-"""The block where the pattern names none: it fills the tiles that tensor cores multiply, and its index is 0.3 % of its
-values. A non-zero that stands alone in it costs 4 KiB in float32: name a smaller block for scattered ones."""
+"""The block of a matrix where the pattern names none: it fills the tiles that tensor cores multiply, and its index is
+0.3 % of its values. A non-zero that stands alone in it costs 4 KiB in float32: name a smaller block for scattered
+ones."""
+
+_MATRIX = {"conv2d": "matmul", "conv2d_input": "rmatmul", "conv2d_values": "sampled_matmul"}
+"""The product that a derived convolution stands on."""
 
 _LIBRARIES = {"cpu": "numba", "cuda": "triton"}
 """What the kernels of a type of device are written in."""
@@ -52,6 +57,16 @@ def blocks_of(tensor: Tensor, block: tuple[int, int]) -> tuple[BlockIndex, Tenso
     return blocks_from_elements(rows, columns, coo.values(), (int(coo.shape[0]), int(coo.shape[1])), block)
 
 
+def block_for(shape: tuple[int, ...], pattern: Pattern | None) -> tuple[int, int]:
+    """Return the block of a pattern, else DEFAULT_BLOCK; of a weight (out, in, kh, kw) planes of one input map.
+
+    Whole planes can be convolved without unfolding, and where an input map is absent for all outputs nothing is filled.
+    """
+    if pattern is not None and pattern.kind == "block":
+        return pattern.block
+    return (DEFAULT_BLOCK[0], max(1, shape[2] * shape[3])) if len(shape) == 4 else DEFAULT_BLOCK
+
+
 def stand_in(values: Tensor, shape: tuple[int, ...]) -> Tensor:
     """Return a tensor of `shape` on the device and in the dtype of `values` that takes one element of memory."""
     return values.detach().new_empty(()).expand(shape)
@@ -60,8 +75,8 @@ def stand_in(values: Tensor, shape: tuple[int, ...]) -> Tensor:
 class BlockSparse(Representation):
     """Store blocks (height, width), each whole if any of its elements is not 0, else not at all.
 
-    The block is that of a `block` pattern, else DEFAULT_BLOCK. Values are (blocks, height, width), blocks at the edge
-    filled up with zeros. A transpose shares values and index and only remembers that it is one.
+    The block is that of a `block` pattern, else as `block_for` says. Values are (blocks, height, width), blocks at the
+    edge filled up with zeros. A transpose shares values and index and only remembers that it is one.
     """
 
     name = "block-sparse"
@@ -85,8 +100,7 @@ class BlockSparse(Representation):
             ValueError: if the tensor is neither 2-D nor 4-D, or `unsupported` has a reason.
         """
         refuse_unsupported(cls, tensor, pattern)
-        block = pattern.block if pattern is not None and pattern.kind == "block" else DEFAULT_BLOCK
-        return cls(tensor, *blocks_of(tensor, block))
+        return cls(tensor, *blocks_of(tensor, block_for(tuple(tensor.shape), pattern)))
 
     @classmethod
     def unsupported(cls, spec: Spec) -> str | None:
@@ -95,8 +109,10 @@ class BlockSparse(Representation):
 
     def kernel(self, operation: str) -> str:
         """Return what ran in the last call: micro-kernel and tile on the CPU ("numba" before any), "triton" on CUDA."""
-        if operation == "conv2d":
-            return f"unfold+{self.kernel('matmul')}"
+        if operation in _conv.CONVOLUTIONS:
+            if self._slides:
+                return _conv.kernel_name(self.device.type)
+            return f"unfold+{self.kernel(_MATRIX[operation])}"
         n = self._columns.get(operation)
         if self.device.type != "cpu" or n is None:
             return _LIBRARIES[self.device.type]
@@ -135,6 +151,42 @@ class BlockSparse(Representation):
         self._columns["sampled_matmul"] = a.shape[-1]
         product: Tensor = self._backend.sdd(self._index, a, b, transposed=self._transposed, **self._options)
         return product
+
+    def conv2d(self, x: Tensor, *, stride: Pair = (1, 1), padding: Pair = (0, 0), dilation: Pair = (1, 1)) -> Tensor:
+        """Return the convolution of x (n, in, h, w) -> (n, out, h', w').
+
+        It is native where blocks are made of whole planes, some kh · kw wide, else derived.
+
+        Raises:
+            ValueError: if self is no 4-D weight, or x does not fit.
+        """
+        geometry = _conv.geometry_of(self, "conv2d", stride, padding, dilation)
+        if not self._slides:
+            return super().conv2d(x, stride=stride, padding=padding, dilation=dilation)
+        return _conv.conv2d(geometry, self._index, self._values, x)
+
+    def conv2d_input(
+        self, g: Tensor, size: Pair, *, stride: Pair = (1, 1), padding: Pair = (0, 0), dilation: Pair = (1, 1)
+    ) -> Tensor:
+        """Return the gradient of conv2d with respect to x (n, in, h, w); errors as in `conv2d`."""
+        geometry = _conv.geometry_of(self, "conv2d_input", stride, padding, dilation)
+        if not self._slides:
+            return super().conv2d_input(g, size, stride=stride, padding=padding, dilation=dilation)
+        return _conv.conv2d_input(geometry, self._index, self._values, g, size)
+
+    def conv2d_values(
+        self, g: Tensor, x: Tensor, *, stride: Pair = (1, 1), padding: Pair = (0, 0), dilation: Pair = (1, 1)
+    ) -> Tensor:
+        """Return the gradient of conv2d with respect to the stored values, shaped so; errors as in `conv2d`."""
+        geometry = _conv.geometry_of(self, "conv2d_values", stride, padding, dilation)
+        if not self._slides:
+            return super().conv2d_values(g, x, stride=stride, padding=padding, dilation=dilation)
+        return _conv.conv2d_values(geometry, self._index, self._values, g, x)
+
+    @property
+    def index(self) -> BlockIndex:
+        """Return where the stored blocks stand; of a transpose, in the matrix that it came from."""
+        return self._index
 
     @property
     def values(self) -> Tensor:
@@ -177,6 +229,11 @@ class BlockSparse(Representation):
     @property
     def _backend(self) -> ModuleType:
         return backend(self.device.type)
+
+    @property
+    def _slides(self) -> bool:
+        """Tell whether convolutions run natively, with the kernels that LLVM generates."""
+        return self.micro in (None, "generated") and _conv.holds_planes(self._index, self.shape)
 
     @property
     def _options(self) -> dict[str, Any]:

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from sparsebench.kernels.csr.layout import RowIndex, dense_from_elements
-from sparsebench.representations.base import Representation, Spec, Storage, coo_matrix
+from sparsebench.representations.base import Pair, Representation, Spec, Storage, coo_matrix
+from sparsebench.representations.formats import _conv
 from sparsebench.representations.pattern import Pattern
 
 _LIBRARIES = {"cpu": "numba", "cuda": "triton"}
@@ -37,8 +38,8 @@ def csr_kernels(device: str) -> ModuleType:
 class Csr(Representation):
     """Store the non-zeros in compressed sparse rows: values, int32 column numbers, and where each row begins.
 
-    On the CPU the transposed product works from the same arrays. On the GPU it needs the order by columns too, which is
-    made with the first such product, held from then on and counted in `storage`.
+    On the CPU the transposed product works from the same arrays. On the GPU it needs the order by columns too, and so
+    does conv2d_input everywhere; it is made with the first such call, held from then on and counted in `storage`.
     """
 
     name = "csr"
@@ -84,9 +85,11 @@ class Csr(Representation):
         return None
 
     def kernel(self, operation: str) -> str:
-        """Return what the kernels of this device call themselves, and for conv2d what stands before them."""
+        """Return what the kernels of this device call themselves."""
+        if operation in _conv.CONVOLUTIONS:
+            return _conv.kernel_name(self.device.type)
         name: str = csr_kernels(self.device.type).name(self.dtype)
-        return f"torch unfold + {name}" if operation == "conv2d" else name
+        return name
 
     def to_dense(self) -> Tensor:
         """Return a new strided tensor."""
@@ -114,6 +117,32 @@ class Csr(Representation):
         """
         product: Tensor = csr_kernels(self.device.type).sdd(self._index, a, b)
         return product
+
+    def conv2d(self, x: Tensor, *, stride: Pair = (1, 1), padding: Pair = (0, 0), dilation: Pair = (1, 1)) -> Tensor:
+        """Return the convolution of x (n, in, h, w) -> (n, out, h', w'), without an im2col copy.
+
+        Raises:
+            ValueError: if self is no 4-D weight, or x does not fit.
+        """
+        geometry = _conv.geometry_of(self, "conv2d", stride, padding, dilation)
+        return _conv.conv2d(geometry, self._index, self._values, x)
+
+    def conv2d_input(
+        self, g: Tensor, size: Pair, *, stride: Pair = (1, 1), padding: Pair = (0, 0), dilation: Pair = (1, 1)
+    ) -> Tensor:
+        """Return the gradient of conv2d with respect to x (n, in, h, w); errors as in `conv2d`.
+
+        It wants the order by columns, which is made with the first such call, held and counted in `storage`.
+        """
+        geometry = _conv.geometry_of(self, "conv2d_input", stride, padding, dilation)
+        return _conv.conv2d_input(geometry, self._index, self._values, g, size)
+
+    def conv2d_values(
+        self, g: Tensor, x: Tensor, *, stride: Pair = (1, 1), padding: Pair = (0, 0), dilation: Pair = (1, 1)
+    ) -> Tensor:
+        """Return the gradient of conv2d with respect to the stored values, shaped so; errors as in `conv2d`."""
+        geometry = _conv.geometry_of(self, "conv2d_values", stride, padding, dilation)
+        return _conv.conv2d_values(geometry, self._index, self._values, g, x)
 
     @property
     def values(self) -> Tensor:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-import dataclasses
-from dataclasses import dataclass
+from functools import cached_property
 from typing import Self
 
 import torch
 from torch import Tensor
 
 from sparsebench.kernels.block_sparse.layout import BlockIndex
-from sparsebench.representations.base import Representation, Spec, Storage, check_dimensions
+from sparsebench.kernels.csr.layout import RowIndex
+from sparsebench.kernels.plane_conv.geometry import Geometry
+from sparsebench.kernels.plane_conv.products import backend
+from sparsebench.representations._derived_conv import check_operand, weight_shape
+from sparsebench.representations.base import Pair, Representation, Spec, Storage, check_dimensions
+from sparsebench.representations.formats import _conv
+from sparsebench.representations.formats._shared_planes import SharedPlanes
 from sparsebench.representations.formats.block_sparse import (
     BlockSparse,
     block_unsupported,
@@ -19,6 +24,7 @@ from sparsebench.representations.formats.block_sparse import (
     stand_in,
 )
 from sparsebench.representations.pattern import Pattern
+from sparsebench.representations.plane_tensor import PlaneTensor
 
 DEFAULT_WIDTH = 16
 """Width of a plane of a matrix that comes without a plane or channel pattern: 16 float32 are one cache line of 64 bytes
@@ -26,7 +32,9 @@ and one AVX-512 register, the least that is read at once anyway."""
 
 
 class Planes(Representation):
-    """Store planes: a plane is kept whole if any of its elements is not 0, exactly, without tolerance.
+    """Store planes of a matrix, a weight, or activations (n, c, h, w).
+
+    A plane is kept whole if any of its elements is not 0, exactly, without tolerance.
 
     Of a weight (out, in, kh, kw) a plane is one kernel kh × kw. Of a matrix it is a segment 1 × width of a row, with
     the width of a `plane` or `channel` pattern, else DEFAULT_WIDTH.
@@ -35,13 +43,17 @@ class Planes(Representation):
 
     - shared: the stored planes are all pairs of some rows and some plane columns, as after a channel was pruned, or of
       a few active maps that a whole batch shares. Values are (rows, plane columns, width) beside two short lists; a
-      product gathers rows of x, multiplies once by dense BLAS and scatters.
-    - pairs: any other set. Values are (planes, 1, width) with a block index, multiplied by the block kernels.
+      product gathers rows of x, multiplies once by dense BLAS and scatters; a convolution reads these maps only.
+    - pairs: any other set. Values are (planes, 1, width) with a block index, multiplied by the block kernels; a
+      convolution slides each pair's kernel over its own map.
+
+    Stored activations are convolved by `conv2d_with`, of which each sample may have maps of its own. `to_planes` and
+    `from_planes` exchange them with a PlaneTensor, which also adds, multiplies and thresholds planes.
     """
 
     name = "planes"
 
-    def __init__(self, source: Tensor, store: _Shared | BlockSparse, *, transposed: bool = False) -> None:
+    def __init__(self, source: Tensor, store: SharedPlanes | BlockSparse, *, transposed: bool = False) -> None:
         """Take a store, not copied; `transposed` tells that it holds the transpose of this matrix."""
         super().__init__(source)
         self._store = store
@@ -56,12 +68,47 @@ class Planes(Representation):
         """
         check_dimensions(tensor)
         refuse_unsupported(cls, tensor, pattern)
-        index, values = blocks_of(tensor, (1, plane_width(tuple(tensor.shape), pattern)))
+        return cls._of(tensor, *blocks_of(tensor, (1, plane_width(tuple(tensor.shape), pattern))))
+
+    @classmethod
+    def _of(cls, source: Tensor, index: BlockIndex, values: Tensor) -> Self:
+        """Take the stored planes, not copied, and find out which regime they are."""
         rows = torch.nonzero(index.crow.diff()).flatten()
         planes = torch.nonzero(index.ccol.diff()).flatten()
         if rows.numel() * planes.numel() != index.blocks:
-            return cls(tensor, BlockSparse(stand_in(values, index.shape), index, values))
-        return cls(tensor, _Shared.from_blocks(index, values, rows, planes))
+            return cls(source, BlockSparse(stand_in(values, index.shape), index, values))
+        return cls(source, SharedPlanes.from_blocks(index, values, rows, planes))
+
+    @classmethod
+    def from_planes(cls, planes: PlaneTensor) -> Self:
+        """Store a copy of a plane-sparse tensor (d0, d1, h, w), plane by plane; nothing dense is made."""
+        rows, columns, height, width = planes.shape
+        values = planes.values.detach().reshape(planes.planes, 1, height * width).clone()
+        shape, block = (rows, columns * height * width), (1, max(1, height * width))
+        return cls._of(
+            stand_in(values, planes.shape), BlockIndex.from_rows(planes.crow, planes.col, shape, block), values
+        )
+
+    def to_planes(self) -> PlaneTensor:
+        """Return a plane-sparse tensor (d0, d1, h, w) that shares the values.
+
+        Raises:
+            ValueError: if this is no 4-D tensor.
+        """
+        shape = weight_shape(self, "to_planes")
+        index = self._grid
+        return PlaneTensor(shape=shape, crow=index.crow, col=index.col, values=self.values.reshape(-1, *shape[2:]))
+
+    @cached_property
+    def _grid(self) -> RowIndex:
+        """Return which planes of the grid (d0, d1) are stored; arrays of pairs are shared."""
+        rows, columns = self.shape[:2]
+        if isinstance(self._store, BlockSparse):
+            index = self._store.index
+            return RowIndex(shape=(rows, columns), crow=index.crow, col=index.col)
+        maps = self._store.maps
+        lines = torch.repeat_interleave(maps.rows.long(), maps.maps.numel())
+        return RowIndex.from_elements(lines, maps.maps.repeat(maps.rows.numel()), (rows, columns))
 
     @classmethod
     def unsupported(cls, spec: Spec) -> str | None:
@@ -74,7 +121,9 @@ class Planes(Representation):
         return "pairs" if isinstance(self._store, BlockSparse) else "shared"
 
     def kernel(self, operation: str) -> str:
-        """Return "gather-gemm" for shared planes, else what the block kernels are called."""
+        """Return "gather-gemm" for shared planes, else what the block kernels are called; or what convolves."""
+        if operation == "conv2d_with" or (operation in _conv.CONVOLUTIONS and len(self.shape) == 4):
+            return _conv.kernel_name(self.device.type)
         return self._store.kernel(operation)
 
     def to_dense(self) -> Tensor:
@@ -101,6 +150,54 @@ class Planes(Representation):
             ValueError: if shape, dtype or device of a or b do not fit.
         """
         return self._store.sampled_matmul(b.t(), a.t()) if self._transposed else self._store.sampled_matmul(a, b)
+
+    def conv2d(self, x: Tensor, *, stride: Pair = (1, 1), padding: Pair = (0, 0), dilation: Pair = (1, 1)) -> Tensor:
+        """Return the convolution of x (n, in, h, w) -> (n, out, h', w'), reading only the maps that count.
+
+        Raises:
+            ValueError: if self is no 4-D weight, or x does not fit.
+        """
+        geometry = _conv.geometry_of(self, "conv2d", stride, padding, dilation)
+        if isinstance(self._store, SharedPlanes):
+            return self._store.conv2d(geometry, x)
+        return _conv.conv2d(geometry, self._store.index, self._store.values, x)
+
+    def conv2d_input(
+        self, g: Tensor, size: Pair, *, stride: Pair = (1, 1), padding: Pair = (0, 0), dilation: Pair = (1, 1)
+    ) -> Tensor:
+        """Return the gradient of conv2d with respect to x (n, in, h, w); errors as in `conv2d`."""
+        geometry = _conv.geometry_of(self, "conv2d_input", stride, padding, dilation)
+        if isinstance(self._store, SharedPlanes):
+            return self._store.conv2d_input(geometry, g, size)
+        return _conv.conv2d_input(geometry, self._store.index, self._store.values, g, size)
+
+    def conv2d_values(
+        self, g: Tensor, x: Tensor, *, stride: Pair = (1, 1), padding: Pair = (0, 0), dilation: Pair = (1, 1)
+    ) -> Tensor:
+        """Return the gradient of conv2d with respect to the stored planes, shaped so; errors as in `conv2d`."""
+        geometry = _conv.geometry_of(self, "conv2d_values", stride, padding, dilation)
+        if isinstance(self._store, SharedPlanes):
+            return self._store.conv2d_values(geometry, g, x)
+        return _conv.conv2d_values(geometry, self._store.index, self._store.values, g, x)
+
+    def conv2d_with(
+        self, weight: Tensor, *, stride: Pair = (1, 1), padding: Pair = (0, 0), dilation: Pair = (1, 1)
+    ) -> Tensor:
+        """Return the convolution of self, activations (n, c, h, w), with a dense weight (out, c, kh, kw).
+
+        Only stored planes are read, each sample's own.
+
+        Raises:
+            ValueError: if self is no 4-D tensor, or the weight does not fit.
+        """
+        *_, height, width = weight_shape(self, "conv2d_with")
+        check_operand(self, "weight", weight, (None, self.shape[1], None, None))
+        kernel = (weight.shape[2], weight.shape[3])
+        geometry = Geometry(kernel=kernel, stride=stride, padding=padding, dilation=dilation)
+        result: Tensor = backend(self.device.type).planes(
+            geometry, self._grid, self.values.detach().reshape(-1, height, width), weight
+        )
+        return result
 
     @property
     def values(self) -> Tensor:
@@ -130,113 +227,3 @@ def plane_width(shape: tuple[int, ...], pattern: Pattern | None) -> int:
     if len(shape) == 4:
         return max(1, shape[2] * shape[3])
     return pattern.block[1] if pattern is not None and pattern.kind in ("plane", "channel") else DEFAULT_WIDTH
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class _Shared:
-    """All pairs of some rows and some plane columns of a matrix.
-
-    Attributes:
-        shape: (m, k) of the matrix.
-        rows: int32, ascending: the rows that hold anything.
-        planes: int32, ascending: the plane columns that hold anything.
-        values: (rows, planes, width), contiguous.
-        padding: how many columns of the last plane column lie over the edge of the matrix.
-    """
-
-    shape: tuple[int, int]
-    rows: Tensor
-    planes: Tensor
-    values: Tensor
-    padding: int
-
-    @classmethod
-    def from_blocks(cls, index: BlockIndex, values: Tensor, rows: Tensor, planes: Tensor) -> _Shared:
-        """Take planes that are known to be all pairs of `rows` and `planes`; row-major order is theirs already."""
-        width = index.block[1]
-        reach = (int(planes[-1]) + 1) * width if planes.numel() else 0
-        return cls(
-            shape=index.shape,
-            rows=rows.to(torch.int32),
-            planes=planes.to(torch.int32),
-            values=values.view(rows.numel(), planes.numel(), width),
-            padding=max(0, reach - index.shape[1]),
-        )
-
-    def kernel(self, operation: str) -> str:
-        return "unfold+gather-gemm" if operation == "conv2d" else "gather-gemm"
-
-    def to_dense(self) -> Tensor:
-        columns = self._columns()
-        dense = self.values.detach().new_zeros(self.shape)
-        dense[self.rows.long()[:, None], columns] = self._compact(columns)
-        return dense
-
-    def matmul(self, x: Tensor) -> Tensor:
-        self._check("x", x, (self.shape[1], None))
-        columns = self._columns()
-        product = self._compact(columns) @ _pick(x, 0, columns)
-        return _spread(product, self.rows.long(), self.shape[0])
-
-    def rmatmul(self, x: Tensor) -> Tensor:
-        self._check("x", x, (self.shape[0], None))
-        columns = self._columns()
-        product = self._compact(columns).t() @ _pick(x, 0, self.rows)
-        return _spread(product, columns, self.shape[1])
-
-    def sampled_matmul(self, a: Tensor, b: Tensor) -> Tensor:
-        self._check("a", a, (self.shape[0], None))
-        self._check("b", b, (a.shape[1], self.shape[1]))
-        columns = self._columns()
-        product = _pick(a, 0, self.rows) @ _pick(b, 1, columns)
-        count, planes, width = self.values.shape
-        return torch.nn.functional.pad(product, (0, self.padding)).view(count, planes, width)
-
-    def with_values(self, values: Tensor) -> _Shared:
-        if values.shape != self.values.shape or values.device != self.values.device:
-            raise ValueError(
-                f"expected values {tuple(self.values.shape)} on {self.values.device}, "
-                f"got {tuple(values.shape)} on {values.device}; start from .values"
-            )
-        return dataclasses.replace(self, values=values.contiguous())
-
-    def storage(self) -> Storage:
-        return Storage(
-            value_bytes=self.values.numel() * self.values.element_size(),
-            index_bytes=sum(array.numel() * array.element_size() for array in (self.rows, self.planes)),
-        )
-
-    def _columns(self) -> Tensor:
-        """Return the matrix columns of the stored planes, int64, ascending; padding, which comes last, is left out."""
-        within = torch.arange(self.values.shape[2], device=self.values.device)
-        columns = (self.planes.long()[:, None] * self.values.shape[2] + within).flatten()
-        return columns[: columns.numel() - self.padding]
-
-    def _compact(self, columns: Tensor) -> Tensor:
-        """Return the stored values as a matrix (rows, columns) without padding, a view."""
-        count, planes, width = self.values.shape
-        return self.values.detach().view(count, planes * width)[:, : columns.numel()]
-
-    def _check(self, name: str, tensor: Tensor, sizes: tuple[int, int | None]) -> None:
-        fits = tensor.dim() == 2 and all(s in (None, got) for s, got in zip(sizes, tensor.shape, strict=True))
-        if not fits or tensor.layout != torch.strided:
-            want = ", ".join("n" if size is None else str(size) for size in sizes)
-            raise ValueError(f"expected strided {name} ({want}), got {tensor.layout} {tuple(tensor.shape)}; reshape it")
-        if tensor.dtype != self.values.dtype or tensor.device != self.values.device:
-            raise ValueError(
-                f"expected {name} in {self.values.dtype} on {self.values.device}, got {tensor.dtype} on "
-                f"{tensor.device}; convert it"
-            )
-
-
-def _pick(tensor: Tensor, dim: int, places: Tensor) -> Tensor:
-    """Return the rows or columns at ascending places; the tensor itself where that is all of them."""
-    detached = tensor.detach()
-    return detached if places.numel() == tensor.shape[dim] else detached.index_select(dim, places)
-
-
-def _spread(product: Tensor, places: Tensor, size: int) -> Tensor:
-    """Return a new matrix of `size` rows with those of `product` at ascending places and 0 elsewhere."""
-    if places.numel() == size:
-        return product
-    return product.new_zeros((size, product.shape[1])).index_copy_(0, places, product)
