@@ -147,22 +147,6 @@ def transpose(subject: Subject) -> None:
     compare_matmul(turned, tensor.t().double(), subject.normal(SHAPE[0], 5), "matmul of the transpose")
 
 
-def conv2d(subject: Subject) -> None:
-    """Convolve, with stride, padding and dilation."""
-    if not subject.cls.native("conv2d"):
-        raise SkipError("conv2d is derived: the class does not give it")
-    matrix = subject.sparse((6, 36), pattern=Pattern(kind="plane", block=(1, 9)))
-    built = subject.build(matrix.reshape(6, 4, 3, 3), "conv2d")
-    weight, x = matrix.double().reshape(6, 4, 3, 3), subject.normal(2, 4, 11, 9)
-    for stride, padding, dilation in (((1, 1), (0, 0), (1, 1)), ((2, 1), (1, 2), (1, 2))):
-        got = built.conv2d(x, stride=stride, padding=padding, dilation=dilation)
-        want, scale = (
-            torch.nn.functional.conv2d(part_x, part_w, None, stride, padding, dilation)
-            for part_x, part_w in ((x.double(), weight), (x.double().abs(), weight.abs()))
-        )
-        expect_close(f"conv2d of stride {stride}", got, want, scale, x, 36)
-
-
 def gradients(subject: Subject) -> None:
     """Differentiate through the one autograd Function, for the values and for x, against float64 autograd."""
     tensor = subject.sparse()

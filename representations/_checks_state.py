@@ -128,14 +128,15 @@ def storage(subject: Subject) -> None:
         (torch.zeros(SHAPE, device=subject.device), None),
     ):
         built = subject.build(tensor, "matmul", pattern=pattern)
-        _expect_storage(built, "after build")
+        expect_storage(built, "after build")
         for product, operands in _products(subject, built).values():
             product(*operands)
         built.to_dense()
-        _expect_storage(built, "after use")
+        expect_storage(built, "after use")
 
 
-def _expect_storage(built: Representation, when: str) -> None:
+def expect_storage(built: Representation, when: str) -> None:
+    """Compare storage() with the bytes that are held, and its values with `values`."""
     said = built.storage()
     if not isinstance(said, Storage):
         raise WrongError(f"expected a Storage from storage(), got {type(said).__name__}")

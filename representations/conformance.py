@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from sparsebench.representations import _checks_conv as conv
 from sparsebench.representations import _checks_products as products
 from sparsebench.representations import _checks_size as size
 from sparsebench.representations import _checks_state as state
@@ -27,7 +28,6 @@ CHECKS: dict[str, Check] = {
     "with_values": state.with_values,
     "round trip 4-D": products.round_trip_4d,
     "transpose": products.transpose,
-    "conv2d": products.conv2d,
     "empty rows": products.empty_rows,
     "nothing stored": products.nothing_stored,
     "everything stored": products.everything_stored,
@@ -43,6 +43,10 @@ CHECKS: dict[str, Check] = {
     "storage": state.storage,
     "kernel names": state.kernel_names,
     "no silent densification": size.no_densification,
+    "conv2d": conv.conv2d,
+    "conv2d_input": conv.conv2d_input,
+    "conv2d_values": conv.conv2d_values,
+    "conv2d_with": conv.conv2d_with,
 }
 """The checks, the plainer ones first; `Result.name` is a key of this, or SCOPE."""
 

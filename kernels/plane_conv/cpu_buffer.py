@@ -1,8 +1,8 @@
 """Lay planes out with their margins, so that every tap of a convolution is one offset into a buffer.
 
 A plane is cut into phases, one for each remainder of the stride that a tap reads at: in a phase neighbouring places of
-the output read neighbouring elements, whatever the stride. Margins are zeros. The places of an output plane are taken
-as one line, `pitch` places to a row: what lies between its rows is computed too, and dropped.
+the output read neighbouring elements, whatever the stride. Margins are zeros; the one
+at the end of a row is the one at the beginning of the next. The places of an output plane are taken as one line, `pitch` places to a row: what lies between its rows is computed too, and dropped.
 """
 
 from __future__ import annotations
@@ -96,8 +96,10 @@ def forward(geometry: Geometry, size: Pair) -> tuple[Layout, tuple[Sweep, ...]]:
     (sy, sx), (top, left) = geometry.stride, geometry.padding
     phases = sorted({(y % sy, x % sx) for y, x in steps})
     rows = max(y // sy for y, _ in steps) + out[0]
-    pitch = max(x // sx for _, x in steps) + out[1]
-    layout = Layout(origins=tuple((y - top, x - left) for y, x in phases), step=geometry.stride, rows=rows, pitch=pitch)
+    origins = tuple((y - top, x - left) for y, x in phases)
+    reach = max(x // sx for _, x in steps)
+    pitch = reach + out[1] - _common(origins, sx, size[1], reach + out[1], reach)
+    layout = Layout(origins=origins, step=geometry.stride, rows=rows, pitch=pitch)
     reads = [(phases.index((y % sy, x % sx)) * rows + y // sy) * pitch + x // sx for y, x in steps]
     sweep = Sweep(taps=np.arange(geometry.taps), reads=np.array(reads, np.int64), size=out, start=(0, 0), step=(1, 1))
     return layout, (sweep,)
@@ -122,7 +124,10 @@ def backward(geometry: Geometry, size: Pair) -> tuple[Layout, tuple[Sweep, ...]]
     low = (max(0, -min(up for up, _ in shifts)), max(0, -min(aside for _, aside in shifts)))
     rows = low[0] + max([up + places[0] for _, places, hits in found for _, up, _ in hits] or [1])
     pitch = low[1] + max([aside + places[1] for _, places, hits in found for _, _, aside in hits] or [1])
-    layout = Layout(origins=((-low[0], -low[1]),), step=(1, 1), rows=max(rows, 1), pitch=max(pitch, 1))
+    origins = ((-low[0], -low[1]),)
+    widest = max(places[1] for _, places, _ in found)
+    pitch -= _common(origins, 1, geometry.output(size)[1], pitch, max(0, pitch - widest))
+    layout = Layout(origins=origins, step=(1, 1), rows=max(rows, 1), pitch=max(pitch, 1))
     sweeps = tuple(
         Sweep(
             taps=np.array([t for t, _, _ in hits], np.int64),
@@ -134,6 +139,15 @@ def backward(geometry: Geometry, size: Pair) -> tuple[Layout, tuple[Sweep, ...]]
         for start, places, hits in found
     )
     return layout, sweeps
+
+
+def _common(origins: tuple[Pair, ...], step: int, width: int, columns: int, most: int) -> int:
+    """Return how many zeros at the end of a row can be those at the beginning of the next one, at most `most`."""
+    shares = []
+    for _, left in origins:
+        first, last = _inside(left, step, width, columns)
+        shares.append(min(first, columns - last))
+    return min([most, *shares])
 
 
 def beside(layout: Layout, size: Pair, lanes: int) -> Layout:

@@ -64,8 +64,8 @@ def gather(
         batches: elements from sample to sample of the buffer and of the output.
         sweep: pitch of the buffer; rows and columns of places; elements of an output plane and of its row; first row
             and column there; steps down and across.
-        table: (4, 2): addresses of kernels of 8, 4, 2, 1 rows; as wide as `widths` says, and one vector.
-        widths: as the table: places that a kernel computes.
+        table: (4, kernels): addresses of kernels of 8, 4, 2, 1 rows, the widest first.
+        widths: as the table: places that a kernel computes; 0 where there is none.
         copy: address of the kernel that copies.
     """
     _, _, first, last, row, count, _, row_plane = plan
@@ -86,9 +86,9 @@ def gather(
             tall = min(band, height - y)
             at, end = 0, (tall - 1) * pitch + width
             while at < end:
-                narrow = 1 if end - at <= widths[which, 1] else 0
+                k = _width(widths[which], end - at)
                 call(
-                    table[which, narrow],
+                    table[which, k],
                     (
                         weights.ctypes.data + begins[g] * size,
                         places.ctypes.data + first[g] * 8,
@@ -99,7 +99,7 @@ def gather(
                         room * size,
                     ),
                 )
-                at += widths[which, narrow]
+                at += widths[which, k]
             for r in range(rows):
                 to = row_plane[row[g] + r] * plane + sample * batches[1] + (top + y * down) * line + left
                 if across == 1:
@@ -107,6 +107,15 @@ def gather(
                     call(copy, (source, pitch * size, target, down * line * size, tall, width))
                 else:
                     _spread(sums, r * room, pitch, out, to, down * line, across, tall, width)
+
+
+@njit(**SERIAL)  # type: ignore[untyped-decorator]
+def _width(widths: Any, rest: int) -> int:
+    """Return which width to compute next: the least that covers the rest, unless a quarter of it were in vain."""
+    k, last = 0, widths.size - 1
+    while k < last and widths[k + 1] >= rest:
+        k += 1
+    return k + 1 if k < last and widths[k + 1] > 0 and 4 * rest <= 3 * widths[k] else k
 
 
 @njit(**SERIAL)  # type: ignore[untyped-decorator]

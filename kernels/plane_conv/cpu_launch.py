@@ -200,17 +200,21 @@ _NONE = np.zeros(0, np.int64)
 
 @cache
 def _gather_table(dtype: str, places: int, listed: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Return addresses (4, 2) of kernels of 8, 4, 2, 1 rows, wide and of one vector, and how many places they take."""
+    """Return addresses of kernels of 8, 4, 2, 1 rows, the widest first, and how many places they take; 0 for none."""
     lanes = tiles.lanes(dtype)
-    vectors = {8: 2, 4: 4, 2: 6, 1: 8} if host.vector_bytes() == 64 else {8: 1, 4: 2, 2: 4, 1: 8}
-    made, sizes = np.zeros((4, 2), np.int64), np.zeros((4, 2), np.int64)
+    vectors = {8: 2, 4: 4, 2: 8, 1: 8} if host.vector_bytes() == 64 else {8: 1, 4: 2, 2: 4, 1: 8}
+    made, sizes = np.zeros((4, 8), np.int64), np.zeros((4, 8), np.int64)
     for i, rows in enumerate(GROUPS):
-        wide = min(vectors[rows], -(-places // lanes))
-        for j, count in enumerate((wide, 1)):
+        width = min(vectors[rows] * lanes, max(4, 1 << (places - 1).bit_length()))
+        for j in range(8):
+            if width < 4:
+                break
+            narrow = min(lanes, width)
             made[i, j] = address(
-                Kernel(kind="gather", dtype=dtype, rows=rows, vectors=count, lanes=lanes, listed=listed)
+                Kernel(kind="gather", dtype=dtype, rows=rows, vectors=width // narrow, lanes=narrow, listed=listed)
             )
-            sizes[i, j] = count * lanes
+            sizes[i, j] = width
+            width //= 2
     return made, sizes
 
 

@@ -398,11 +398,6 @@ class TransposeForgets(Minimal):
         return self
 
 
-class ConvolvesWithoutDilation(Minimal):
-    def conv2d(self, x: Tensor, *, stride: Any = (1, 1), padding: Any = (0, 0), dilation: Any = (1, 1)) -> Tensor:
-        return super().conv2d(x, stride=stride, padding=padding)
-
-
 class RefusesEverything(Minimal):
     @classmethod
     def unsupported(cls, spec: Spec) -> str | None:
@@ -475,7 +470,6 @@ WRONG: dict[type[Minimal], str] = {
     CutsX: "wrong shapes refused",
     NamesNoKernel: "kernel names",
     TransposeForgets: "transpose",
-    ConvolvesWithoutDilation: "conv2d",
     RefusesEverything: "scope",
     RefusesWithoutReason: "float64",
     LeavesTheProcess: "matmul",

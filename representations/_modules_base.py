@@ -1,0 +1,184 @@
+"""Hold one representation in a torch module: parameters, devices, copies, and state dicts that know their pattern."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from sparsebench.representations._modules_store import fingerprint, gives_values, store_at, stored_places
+from sparsebench.representations.base import Representation
+from sparsebench.representations.pattern import Pattern
+
+
+@dataclass(frozen=True)
+class _Places:
+    """What a representation is built again from: bits of the stored places, or the weight of one without values."""
+
+    cls: type[Representation]
+    shape: tuple[int, ...]
+    content: Tensor
+
+
+class SparseModule(nn.Module):
+    """Hold a representation: its values are a parameter if its class trains, else a buffer if it gives values.
+
+    The state dict holds the values (of a class that gives none, the dense `weight`), the bias, and a fingerprint of
+    the pattern, so that a checkpoint of other places is refused instead of scrambling the weights.
+    """
+
+    values: Tensor | None
+    bias: Tensor | None
+    kept: Tensor | None
+
+    def __init__(
+        self,
+        representation: Representation,
+        bias: Tensor | None = None,
+        *,
+        pattern: Pattern | None = None,
+        kept: Tensor | None = None,
+    ) -> None:
+        """Take a representation, whose values are shared and not copied.
+
+        Args:
+            representation: the weight.
+            bias: one value an output, copied, or None.
+            pattern: the hint that the representation was built with; it is built again with it on another device.
+            kept: bool, shaped as the values: False where a value is fill, and stays as it is in training.
+
+        Raises:
+            ValueError: if bias or kept do not fit.
+        """
+        super().__init__()
+        outputs = representation.shape[0]
+        if bias is not None and tuple(bias.shape) != (outputs,):
+            raise ValueError(f"expected a bias ({outputs},), got {tuple(bias.shape)}; give one value an output")
+        values = representation.values if gives_values(type(representation)) else None
+        if kept is not None and (values is None or kept.shape != values.shape):
+            shape = None if values is None else tuple(values.shape)
+            raise ValueError(f"expected kept shaped as the values {shape}, got {tuple(kept.shape)}; leave it out")
+        self._held = representation
+        self._pattern = pattern
+        if values is not None and representation.trains():
+            self.values = nn.Parameter(values.detach())
+        else:
+            self.register_buffer("values", values)
+        self.bias = None if bias is None else nn.Parameter(bias.detach().clone(), requires_grad=bias.requires_grad)
+        self.register_buffer("kept", kept, persistent=False)
+
+    @property
+    def representation(self) -> Representation:
+        """Return the representation around the present values, which it shares."""
+        return self._held if self.values is None else self._held.with_values(self.values.detach())
+
+    @property
+    def weight(self) -> Tensor:
+        """Return a dense copy of the weight, detached."""
+        return self.representation.to_dense()
+
+    def extra_repr(self) -> str:
+        """Return name, shape, and bytes."""
+        held = self._held
+        shape = "×".join(map(str, held.shape))
+        return f"{held.name}, {shape}, bias={self.bias is not None}, bytes={held.storage().stored_bytes}"
+
+    def _trained(self) -> Tensor | None:
+        """Return the values to compute with, masked where a gradient would otherwise move fill."""
+        if self.kept is None or self.values is None or not (self.values.requires_grad and torch.is_grad_enabled()):
+            return self.values
+        return self.values * self.kept
+
+    # Devices, dtypes, copies
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Build again where `to` and its like change device or dtype: only the class knows how its index moves."""
+        held = self._held
+        probe = fn(torch.zeros((), dtype=held.dtype, device=held.device))
+        if probe.dtype == held.dtype and probe.device == held.device:
+            super()._apply(fn, recurse)  # type: ignore[no-untyped-call]  # torch leaves it without types
+            self._tie()
+            return self
+        present = self.representation
+        weight, mask = present.to_dense().reshape(held.shape), stored_places(present, self.kept)
+        again, kept = store_at(type(held), fn(weight), mask.to(probe.device), self._pattern)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]  # torch leaves it without types
+        self._held, self.kept = again, kept
+        if self.values is not None:
+            self.values.data = again.values.detach()
+            self.values.grad = None  # it was laid out for the old place
+        return self
+
+    def _tie(self) -> None:
+        """Let the representation share the values' memory again, after they were copied or moved."""
+        if self.values is not None:
+            self._held = self._held.with_values(self.values.detach())
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Give the places instead of the representation: not every index of torch can be copied or pickled."""
+        state = dict(vars(self))
+        if self.values is not None:
+            places = np.packbits(stored_places(self._held, None).flatten().cpu().numpy())
+            state["_held"] = _Places(type(self._held), self._held.shape, torch.from_numpy(places))
+        else:
+            state["_held"] = _Places(type(self._held), self._held.shape, self.weight)
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)  # type: ignore[no-untyped-call]  # torch leaves it without types
+        places: _Places = state["_held"]
+        if self.values is None:
+            self._held = places.cls.build(places.content, self._pattern)
+            return
+        bits = np.unpackbits(places.content.cpu().numpy(), count=math.prod(places.shape))
+        mask = torch.from_numpy(bits).bool().reshape(places.shape).to(self.values.device)
+        self._held, _ = store_at(places.cls, torch.zeros_like(mask, dtype=self.values.dtype), mask, self._pattern)
+        self._tie()
+
+    # State dicts
+
+    def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        if self.values is None:
+            destination[prefix + "weight"] = self.weight
+        text = json.dumps(fingerprint(self._held, self.kept)).encode()
+        destination[prefix + "pattern"] = torch.tensor(list(text), dtype=torch.uint8)
+
+    def _load_from_state_dict(
+        self,
+        state_dict: Any,
+        prefix: str,
+        local_metadata: Any,
+        strict: bool,
+        missing_keys: list[str],
+        unexpected_keys: list[str],
+        error_msgs: list[str],
+    ) -> None:
+        own = dict(state_dict)
+        found, weight = own.pop(prefix + "pattern", None), own.pop(prefix + "weight", None)
+        name = prefix.removesuffix(".") or type(self).__name__
+        if found is None:
+            missing_keys.append(prefix + "pattern")
+            if weight is not None or prefix + "values" in own:
+                error_msgs.append(f"expected a converted layer at {name}, got none; load it before convert")
+            return
+        want, got = fingerprint(self._held, self.kept), json.loads(bytes(found.tolist()))
+        different = [key for key in want if got.get(key) != want[key]]
+        if different:
+            parts = ", ".join(f"{key} {got.get(key)} instead of {want[key]}" for key in different)
+            error_msgs.append(
+                f"expected a checkpoint of {name} with the same pattern, got {parts}; convert the model as it was then"
+            )
+            return
+        if self.values is None and weight is not None:
+            moved = weight.to(self._held.device, self._held.dtype)
+            self._held = type(self._held).build(moved, self._pattern)
+        arguments = (own, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs)
+        super()._load_from_state_dict(*arguments)
+        self._tie()
