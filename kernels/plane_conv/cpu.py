@@ -8,84 +8,24 @@ weight, as places between the rows are multiplied by zeros there.
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
-import torch
 from torch import Tensor
 
 from sparsebench.kernels.block_sparse.layout import BlockIndex
 from sparsebench.kernels.csr.layout import RowIndex
 from sparsebench.kernels.microkernels import tiles
 from sparsebench.kernels.plane_conv import cpu_launch, cpu_plan
-from sparsebench.kernels.plane_conv.cpu_buffer import backward, beside, forward
+from sparsebench.kernels.plane_conv.cpu_buffer import Layout, Sweep, backward, beside, forward
 from sparsebench.kernels.plane_conv.cpu_launch import GROUPS, REDUCED
+from sparsebench.kernels.plane_conv.cpu_memory import DTYPES, computed, each, empty, plain, zeros
+from sparsebench.kernels.plane_conv.cpu_shared import shared, shared_input, shared_values
 from sparsebench.kernels.plane_conv.geometry import Geometry, Pair
-from sparsebench.kernels.plane_conv.layout import SharedMaps, check, check_gradient, maps_of, whole_planes
+from sparsebench.kernels.plane_conv.layout import check, check_gradient, maps_of, whole_planes
 
-DTYPES: tuple[torch.dtype, ...] = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
-
-
-def shared(geometry: Geometry, maps: SharedMaps, values: Tensor, x: Tensor) -> Tensor:
-    """Return y (n, out, h', w') of x (n, in, h, w); values (rows, maps, kh, kw).
-
-    Args:
-        geometry: kernel, stride, padding, dilation.
-        maps: the stored output and input maps.
-        values: (rows, maps, kh, kw).
-        x: any strides.
-
-    Raises:
-        ValueError: if the operands do not fit.
-    """
-    check("values", values, (maps.rows.numel(), maps.maps.numel(), *geometry.kernel), values, DTYPES)
-    check("x", x, (None, maps.shape[1], None, None), values, DTYPES)
-    size = (x.shape[2], x.shape[3])
-    layout, sweeps = forward(geometry, size)
-    buffer = cpu_launch.fill(layout, _plain(x), _numbers(x.shape[0], x.shape[1], maps.maps))
-    out = _empty(values, (x.shape[0], maps.shape[0], *geometry.output(size)), maps.rows.numel())
-    for sweep in sweeps:
-        plan = cpu_plan.shared(maps, geometry.taps, sweep, layout.plane, GROUPS)
-        batches = (maps.maps.numel() * layout.plane, _each(out))
-        cpu_launch.gather(
-            plan, sweep, layout.pitch, maps.maps.numel(), _plain(values), buffer, out, x.shape[0], batches
-        )
-    return out.to(x.dtype)
-
-
-def shared_input(geometry: Geometry, maps: SharedMaps, values: Tensor, g: Tensor, size: Pair) -> Tensor:
-    """Return the gradient of x, (n, in, h, w) with `size` (h, w), from g (n, out, h', w')."""
-    check("values", values, (maps.rows.numel(), maps.maps.numel(), *geometry.kernel), values, DTYPES)
-    check("g", g, (None, None, None, None), values, DTYPES)
-    check_gradient(g, maps.shape[0], size, geometry)
-    layout, sweeps = backward(geometry, size)
-    buffer = cpu_launch.fill(layout, _plain(g), _numbers(g.shape[0], g.shape[1], maps.rows))
-    out = _empty(values, (g.shape[0], maps.shape[1], *size), maps.maps.numel())
-    for sweep in sweeps:
-        plan = cpu_plan.shared_input(maps, geometry.taps, sweep, layout.plane, GROUPS)
-        batches = (maps.rows.numel() * layout.plane, _each(out))
-        cpu_launch.gather(
-            plan, sweep, layout.pitch, maps.rows.numel(), _plain(values), buffer, out, g.shape[0], batches
-        )
-    return out.to(g.dtype)
-
-
-def shared_values(geometry: Geometry, maps: SharedMaps, g: Tensor, x: Tensor) -> Tensor:
-    """Return the gradient of the values, (rows, maps, kh, kw)."""
-    check("x", x, (None, maps.shape[1], None, None), g, DTYPES)
-    size = (x.shape[2], x.shape[3])
-    check_gradient(g, maps.shape[0], size, geometry, batch=x.shape[0])
-    layout, (sweep,) = forward(geometry, size)
-    gradient = beside(layout, sweep.size, tiles.lanes(_computed(g)))
-    out = _zeros(g, (maps.rows.numel(), maps.maps.numel(), *geometry.kernel))
-    left = cpu_launch.fill(gradient, _plain(g), _numbers(g.shape[0], g.shape[1], maps.rows))
-    right = cpu_launch.fill(layout, _plain(x), _numbers(x.shape[0], x.shape[1], maps.maps))
-    ranks = SharedMaps(shape=maps.shape, rows=torch.arange(maps.rows.numel(), dtype=torch.int32), maps=maps.maps)
-    plan = cpu_plan.shared(ranks, geometry.taps, sweep, layout.plane, REDUCED)
-    batches = (maps.rows.numel() * gradient.plane, maps.maps.numel() * layout.plane)
-    length = (sweep.size[0] - 1) * layout.pitch + sweep.size[1]
-    cpu_launch.reduce(plan, 1, geometry.taps, length, left, right, out, x.shape[0], batches, gradient.plane)
-    return out.to(g.dtype)
+__all__ = [
+    "DTYPES", "blocks", "blocks_input", "blocks_values", "elements", "elements_input", "elements_values", "planes",
+    "planes_input", "planes_weight", "shared", "shared_input", "shared_values",
+]  # fmt: skip
 
 
 def blocks(geometry: Geometry, index: BlockIndex, values: Tensor, x: Tensor) -> Tensor:
@@ -99,15 +39,15 @@ def blocks(geometry: Geometry, index: BlockIndex, values: Tensor, x: Tensor) -> 
     check("x", x, (None, inputs, None, None), values, DTYPES)
     size = (x.shape[2], x.shape[3])
     layout, (sweep,) = forward(geometry, size)
-    buffer = cpu_launch.fill(layout, _plain(x), np.arange(x.shape[0] * inputs))
-    out = _empty(values, (x.shape[0], index.shape[0], *geometry.output(size)), index.shape[0])
-    batches = (inputs * layout.plane, _each(out))
+    buffer = cpu_launch.fill(layout, plain(x), np.arange(x.shape[0] * inputs))
+    out = empty(values, (x.shape[0], index.shape[0], *geometry.output(size)), index.shape[0])
+    batches = (inputs * layout.plane, each(out))
     if slides(geometry, index):
         plan = cpu_plan.pairs(index, geometry.taps, layout.plane, 0)
-        cpu_launch.slide(plan, geometry, False, layout.pitch, _plain(values), buffer, out, x.shape[0], batches)
+        cpu_launch.slide(plan, geometry, False, layout.pitch, plain(values), buffer, out, x.shape[0], batches)
     else:
         plan = cpu_plan.blocks(index, geometry.taps, sweep, layout.plane, GROUPS)
-        cpu_launch.gather(plan, sweep, layout.pitch, inputs, _plain(values), buffer, out, x.shape[0], batches)
+        _gather(plan, sweep, layout, inputs, values, buffer, out, x.shape[0], batches)
     return out.to(x.dtype)
 
 
@@ -118,16 +58,16 @@ def blocks_input(geometry: Geometry, index: BlockIndex, values: Tensor, g: Tenso
     check("g", g, (None, None, None, None), values, DTYPES)
     check_gradient(g, index.shape[0], size, geometry)
     layout, sweeps = backward(geometry, size)
-    buffer = cpu_launch.fill(layout, _plain(g), np.arange(g.shape[0] * g.shape[1]))
-    out = _empty(values, (g.shape[0], inputs, *size), inputs)
-    batches = (g.shape[1] * layout.plane, _each(out))
+    buffer = cpu_launch.fill(layout, plain(g), np.arange(g.shape[0] * g.shape[1]))
+    out = empty(values, (g.shape[0], inputs, *size), inputs)
+    batches = (g.shape[1] * layout.plane, each(out))
     if slides(geometry, index):
         plan = cpu_plan.pairs_input(index, geometry.taps, layout.plane, int(sweeps[0].reads[-1]))
-        cpu_launch.slide(plan, geometry, True, layout.pitch, _plain(values), buffer, out, g.shape[0], batches)
+        cpu_launch.slide(plan, geometry, True, layout.pitch, plain(values), buffer, out, g.shape[0], batches)
         return out.to(g.dtype)
     for sweep in sweeps:
         plan = cpu_plan.blocks_input(index, geometry.taps, sweep, layout.plane, GROUPS)
-        cpu_launch.gather(plan, sweep, layout.pitch, g.shape[1], _plain(values), buffer, out, g.shape[0], batches)
+        _gather(plan, sweep, layout, g.shape[1], values, buffer, out, g.shape[0], batches)
     return out.to(g.dtype)
 
 
@@ -139,7 +79,7 @@ def blocks_values(geometry: Geometry, index: BlockIndex, g: Tensor, x: Tensor) -
     check_gradient(g, index.shape[0], size, geometry, batch=x.shape[0])
     layout, (sweep,) = forward(geometry, size)
     plan = cpu_plan.blocks(index, geometry.taps, sweep, layout.plane, REDUCED)
-    out = _zeros(g, (index.blocks, *index.block))
+    out = zeros(g, (index.blocks, *index.block))
     _reduce_all(geometry, plan, g, x, out)
     return out.to(g.dtype)
 
@@ -151,11 +91,11 @@ def elements(geometry: Geometry, index: RowIndex, values: Tensor, x: Tensor) -> 
     check("x", x, (None, inputs, None, None), values, DTYPES)
     size = (x.shape[2], x.shape[3])
     layout, (sweep,) = forward(geometry, size)
-    buffer = cpu_launch.fill(layout, _plain(x), np.arange(x.shape[0] * inputs))
-    out = _empty(values, (x.shape[0], index.shape[0], *geometry.output(size)), index.shape[0])
+    buffer = cpu_launch.fill(layout, plain(x), np.arange(x.shape[0] * inputs))
+    out = empty(values, (x.shape[0], index.shape[0], *geometry.output(size)), index.shape[0])
     plan = cpu_plan.elements(index, geometry.taps, sweep, layout.plane)
-    batches = (inputs * layout.plane, _each(out))
-    cpu_launch.gather(plan, sweep, layout.pitch, inputs, _plain(values), buffer, out, x.shape[0], batches)
+    batches = (inputs * layout.plane, each(out))
+    _gather(plan, sweep, layout, inputs, values, buffer, out, x.shape[0], batches)
     return out.to(x.dtype)
 
 
@@ -166,12 +106,12 @@ def elements_input(geometry: Geometry, index: RowIndex, values: Tensor, g: Tenso
     check("g", g, (None, None, None, None), values, DTYPES)
     check_gradient(g, index.shape[0], size, geometry)
     layout, sweeps = backward(geometry, size)
-    buffer = cpu_launch.fill(layout, _plain(g), np.arange(g.shape[0] * g.shape[1]))
-    out = _empty(values, (g.shape[0], inputs, *size), inputs)
-    batches = (g.shape[1] * layout.plane, _each(out))
+    buffer = cpu_launch.fill(layout, plain(g), np.arange(g.shape[0] * g.shape[1]))
+    out = empty(values, (g.shape[0], inputs, *size), inputs)
+    batches = (g.shape[1] * layout.plane, each(out))
     for sweep in sweeps:
         plan = cpu_plan.elements_input(index, geometry.taps, sweep, layout.plane)
-        cpu_launch.gather(plan, sweep, layout.pitch, g.shape[1], _plain(values), buffer, out, g.shape[0], batches)
+        _gather(plan, sweep, layout, g.shape[1], values, buffer, out, g.shape[0], batches)
     return out.to(g.dtype)
 
 
@@ -182,7 +122,7 @@ def elements_values(geometry: Geometry, index: RowIndex, g: Tensor, x: Tensor) -
     size = (x.shape[2], x.shape[3])
     check_gradient(g, index.shape[0], size, geometry, batch=x.shape[0])
     layout, (sweep,) = forward(geometry, size)
-    out = _zeros(g, (index.nnz,))
+    out = zeros(g, (index.nnz,))
     _reduce_all(geometry, cpu_plan.elements(index, geometry.taps, sweep, layout.plane), g, x, out)
     return out.to(g.dtype)
 
@@ -203,13 +143,13 @@ def planes(geometry: Geometry, index: RowIndex, values: Tensor, weight: Tensor) 
     check("weight", weight, (None, index.shape[1], *geometry.kernel), values, DTYPES)
     size, (samples, out) = (values.shape[1], values.shape[2]), (index.shape[0], weight.shape[0])
     layout, (sweep,) = forward(geometry, size)
-    buffer = cpu_launch.fill(layout, _plain(values), np.arange(index.nnz))
-    y = _empty(values, (samples, out, *geometry.output(size)), out)
+    buffer = cpu_launch.fill(layout, plain(values), np.arange(index.nnz))
+    y = empty(values, (samples, out, *geometry.output(size)), out)
     plan = cpu_plan.planes(index, out, geometry.taps, sweep, layout.plane, GROUPS)
     # turned, so that the weights of neighbouring output maps, which a sample's few planes need, stand side by side
-    turned = _plain(weight).reshape(out, -1).t().contiguous()
+    turned = plain(weight).reshape(out, -1).t().contiguous()
     depth = -(-index.nnz // max(samples, 1))
-    cpu_launch.gather(plan, sweep, layout.pitch, depth, turned, buffer, y, 1, (0, 0), listed=True)
+    _gather(plan, sweep, layout, depth, turned, buffer, y, 1, (0, 0), listed=True)
     return y.to(values.dtype)
 
 
@@ -218,11 +158,11 @@ def planes_input(geometry: Geometry, index: RowIndex, g: Tensor, weight: Tensor,
     check("weight", weight, (None, index.shape[1], *geometry.kernel), g, DTYPES)
     check_gradient(g, weight.shape[0], size, geometry, batch=index.shape[0])
     layout, sweeps = backward(geometry, size)
-    buffer = cpu_launch.fill(layout, _plain(g), np.arange(g.shape[0] * g.shape[1]))
-    out = _empty(g, (index.nnz, *size), index.nnz)
+    buffer = cpu_launch.fill(layout, plain(g), np.arange(g.shape[0] * g.shape[1]))
+    out = empty(g, (index.nnz, *size), index.nnz)
     for sweep in sweeps:
         plan = cpu_plan.planes_input(index, weight.shape[0], geometry.taps, sweep, layout.plane, GROUPS)
-        cpu_launch.gather(plan, sweep, layout.pitch, g.shape[1], _plain(weight), buffer, out, 1, (0, 0))
+        _gather(plan, sweep, layout, g.shape[1], weight, buffer, out, 1, (0, 0))
     return out.to(g.dtype)
 
 
@@ -232,10 +172,10 @@ def planes_weight(geometry: Geometry, index: RowIndex, values: Tensor, g: Tensor
     size, (samples, maps) = (values.shape[1], values.shape[2]), index.shape
     check_gradient(g, g.shape[1], size, geometry, batch=samples)
     layout, (sweep,) = forward(geometry, size)
-    gradient = beside(layout, sweep.size, tiles.lanes(_computed(g)))
-    out = _zeros(g, (g.shape[1], maps, *geometry.kernel))
-    left = cpu_launch.fill(gradient, _plain(g), np.arange(samples * g.shape[1]))
-    right = cpu_launch.fill(layout, _plain(values), np.arange(index.nnz))
+    gradient = beside(layout, sweep.size, tiles.lanes(computed(g)))
+    out = zeros(g, (g.shape[1], maps, *geometry.kernel))
+    left = cpu_launch.fill(gradient, plain(g), np.arange(samples * g.shape[1]))
+    right = cpu_launch.fill(layout, plain(values), np.arange(index.nnz))
     plan = cpu_plan.planes(index, g.shape[1], geometry.taps, sweep, layout.plane, REDUCED, by_row=True)
     length = (sweep.size[0] - 1) * layout.pitch + sweep.size[1]
     cpu_launch.reduce(plan, samples, geometry.taps, length, left, right, out, 1, (0, 0), gradient.plane)
@@ -247,41 +187,32 @@ def slides(geometry: Geometry, index: BlockIndex) -> bool:
     return index.block == (1, geometry.taps) and geometry.stride == (1, 1) and geometry.kernel[0] <= 7
 
 
+def _gather(
+    plan: cpu_plan.Plan,
+    sweep: Sweep,
+    layout: Layout,
+    depth: int,
+    values: Tensor,
+    buffer: np.ndarray,
+    out: Tensor,
+    samples: int,
+    batches: Pair,
+    *,
+    listed: bool = False,
+) -> None:
+    """Prepare a sweep and compute it; see cpu_launch.prepare."""
+    gathering = cpu_launch.prepare(
+        plan, sweep, layout.pitch, depth, out.dtype, out.shape, samples, batches, listed=listed
+    )
+    cpu_launch.gather(gathering, plain(values), buffer, out)
+
+
 def _reduce_all(geometry: Geometry, plan: cpu_plan.Plan, g: Tensor, x: Tensor, out: Tensor) -> None:
     """Add the gradient of the values of all groups of a plan whose buffers hold all maps."""
     layout, (sweep,) = forward(geometry, (x.shape[2], x.shape[3]))
-    gradient = beside(layout, sweep.size, tiles.lanes(_computed(g)))
-    left = cpu_launch.fill(gradient, _plain(g), np.arange(g.shape[0] * g.shape[1]))
-    right = cpu_launch.fill(layout, _plain(x), np.arange(x.shape[0] * x.shape[1]))
+    gradient = beside(layout, sweep.size, tiles.lanes(computed(g)))
+    left = cpu_launch.fill(gradient, plain(g), np.arange(g.shape[0] * g.shape[1]))
+    right = cpu_launch.fill(layout, plain(x), np.arange(x.shape[0] * x.shape[1]))
     batches = (g.shape[1] * gradient.plane, x.shape[1] * layout.plane)
     length = (sweep.size[0] - 1) * layout.pitch + sweep.size[1]
     cpu_launch.reduce(plan, 1, geometry.taps, length, left, right, out, x.shape[0], batches, gradient.plane)
-
-
-def _numbers(samples: int, maps: int, which: Tensor) -> np.ndarray:
-    """Return the plane numbers of the chosen maps of every sample, int64."""
-    return (np.arange(samples)[:, None] * maps + which.numpy().astype(np.int64)).ravel()
-
-
-def _computed(tensor: Tensor) -> str:
-    return "float64" if tensor.dtype == torch.float64 else "float32"
-
-
-def _plain(tensor: Tensor) -> Tensor:
-    """Return a detached contiguous tensor in the dtype that is computed in."""
-    return tensor.detach().to(getattr(torch, _computed(tensor))).contiguous()
-
-
-def _each(out: Tensor) -> int:
-    """Return the elements of a sample."""
-    return math.prod(out.shape[1:])
-
-
-def _zeros(like: Tensor, shape: tuple[int, ...]) -> Tensor:
-    return torch.zeros(shape, dtype=getattr(torch, _computed(like)))
-
-
-def _empty(like: Tensor, shape: tuple[int, ...], written: int) -> Tensor:
-    """Return memory for a result of which `written` maps will be written; zeros if these are not all."""
-    maps = shape[1] if len(shape) == 4 else shape[0]
-    return (torch.empty if written == maps else torch.zeros)(shape, dtype=getattr(torch, _computed(like)))

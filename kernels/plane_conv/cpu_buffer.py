@@ -1,8 +1,9 @@
 """Lay planes out with their margins, so that every tap of a convolution is one offset into a buffer.
 
 A plane is cut into phases, one for each remainder of the stride that a tap reads at: in a phase neighbouring places of
-the output read neighbouring elements, whatever the stride. Margins are zeros; the one
-at the end of a row is the one at the beginning of the next. The places of an output plane are taken as one line, `pitch` places to a row: what lies between its rows is computed too, and dropped.
+the output read neighbouring elements, whatever the stride. Margins are zeros; the one at the end of a row is the one at
+the beginning of the next. The places of an output plane are taken as one line, `pitch` places to a row: what lies
+between its rows is computed too, and dropped.
 """
 
 from __future__ import annotations

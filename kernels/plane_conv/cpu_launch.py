@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
 
 import numba
 import numpy as np
+import torch
 from torch import Tensor
 
 from sparsebench.kernels.microkernels import host, tiles
@@ -26,58 +28,112 @@ PLACES = 1024
 """Places of a band: their sums stay there too until they are copied out."""
 
 
+Shares = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, int]
+"""What each thread does: its units bounds[part] .. bounds[part + 1]; where the units of each sample start; the first
+group of each sample and the one behind its last; rows of a band. A unit is a group in a band."""
+
+
 def fill(layout: Layout, planes: Tensor, which: np.ndarray) -> np.ndarray:
     """Return a buffer of the chosen planes of a contiguous tensor (..., h, w)."""
     return layout.fill(planes.detach().reshape(-1, *planes.shape[-2:]).numpy(), which)
 
 
-def gather(
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Gathering:
+    """Everything that `cpu_driver.gather` takes but the operands: it can be used again for operands of the same sizes.
+
+    Attributes are the arguments of that function; `panel` is how many weights `cpu_driver.pack` writes.
+    """
+
+    plan: tuple[np.ndarray, ...]
+    begins: np.ndarray
+    panel: int
+    places: np.ndarray
+    reads: np.ndarray
+    work: Shares
+    batches: Pair
+    sweep: tuple[int, ...]
+    table: np.ndarray
+    widths: np.ndarray
+    copy: int
+    listed: bool
+
+    @property
+    def nbytes(self) -> int:
+        """Return the bytes of the arrays."""
+        return sum(a.nbytes for a in (*self.plan, self.begins, self.places, self.reads, *self.work[:-1]))
+
+
+def prepare(
     plan: Plan,
     sweep: Sweep,
     pitch: int,
     depth: int,
-    values: Tensor,
-    buffer: np.ndarray,
-    out: Tensor,
+    dtype: torch.dtype,
+    out: tuple[int, ...],
     samples: int,
     batches: Pair,
     *,
     listed: bool = False,
-) -> None:
-    """Write the places of one sweep of every row of a plan to `out` (..., h, w); see cpu_driver.gather.
+) -> Gathering | None:
+    """Work out how the places of one sweep are computed for every row of a plan; None if there are none.
 
-    depth: planes of the buffer that a group reads.
-    listed: the weights of a group stand side by side in the values: they are read there, and not packed.
+    Args:
+        plan: what is added up.
+        sweep: which places.
+        pitch: of the buffer.
+        depth: planes of the buffer that a group reads.
+        dtype: that is computed in.
+        out: shape of the result (..., h, w).
+        samples: that every group is computed for.
+        batches: elements from sample to sample of the buffer and of the output.
+        listed: the weights of a group stand side by side in the values: they are read there, and not packed.
     """
     if min(sweep.size) < 1 or plan.row.size == 0 or samples == 0:
+        return None
+    name, size = str(dtype).removeprefix("torch."), dtype.itemsize
+    band = max(1, min(sweep.size[0], WORKING_SET // max(1, depth * pitch * size), PLACES // pitch))
+    table, widths = _gather_table(name, band * pitch, listed)
+    sizes = (plan.last - plan.first) * plan.count
+    return Gathering(
+        plan=_arrays(plan),
+        begins=plan.row_value[plan.row] if listed else np.cumsum(sizes) - sizes,
+        panel=int(sizes.sum()),
+        places=plan.entry_value * size if listed else _NONE,
+        reads=plan.entry_read * size,
+        work=_work(plan, samples, band, sweep.size[0]),
+        batches=batches,
+        sweep=(pitch, *sweep.size, out[-2] * out[-1], out[-1], *sweep.start, *sweep.step),
+        table=table,
+        widths=widths,
+        copy=copier(name),
+        listed=listed,
+    )
+
+
+def gather(gathering: Gathering | None, values: Tensor, buffer: np.ndarray, out: Tensor) -> None:
+    """Write the places of a sweep to `out`; see cpu_driver.gather."""
+    if gathering is None:
         return
-    height, width = out.shape[-2:]
-    band = max(1, min(sweep.size[0], WORKING_SET // max(1, depth * pitch * out.element_size()), PLACES // pitch))
-    table, widths = _gather_table(_name(values), band * pitch, listed)
-    arrays, size = _arrays(plan), out.element_size()
-    weights = values.detach().reshape(-1).numpy()
-    if listed:
-        begins = plan.row_value[plan.row]
-    else:
-        sizes = (plan.last - plan.first) * plan.count
-        begins = np.cumsum(sizes) - sizes
-        panels = np.empty(int(sizes.sum()), weights.dtype)
-        cpu_driver.pack(weights, arrays, begins, panels)
+    weights = values.reshape(-1).numpy()
+    if not gathering.listed:
+        panels = np.empty(gathering.panel, weights.dtype)
+        cpu_driver.pack(weights, gathering.plan, gathering.begins, panels)
         weights = panels
     cpu_driver.gather(
         weights,
-        begins,
-        plan.entry_value * size if listed else _NONE,
-        plan.entry_read * size,
+        gathering.begins,
+        gathering.places,
+        gathering.reads,
         buffer,
         out.view(-1).numpy(),
-        arrays,
-        _work(plan, samples, band, sweep.size[0]),
-        batches,
-        (pitch, *sweep.size, height * width, width, *sweep.start, *sweep.step),
-        table,
-        widths,
-        copier(_name(values)),
+        gathering.plan,
+        gathering.work,
+        gathering.batches,
+        gathering.sweep,
+        gathering.table,
+        gathering.widths,
+        gathering.copy,
     )
 
 
@@ -168,11 +224,6 @@ def _arrays(plan: Plan) -> tuple[np.ndarray, ...]:
     return (
         plan.entry_value, plan.entry_read, plan.first, plan.last, plan.row, plan.count, plan.row_value, plan.row_plane,
     )  # fmt: skip
-
-
-Shares = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, int]
-"""What each thread does: its units bounds[part] .. bounds[part + 1]; where the units of each sample start; the first
-group of each sample and the one behind its last; rows of a band. A unit is a group in a band."""
 
 
 def _work(plan: Plan, samples: int, band: int, height: int) -> Shares:

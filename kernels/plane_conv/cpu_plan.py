@@ -50,7 +50,9 @@ class Plan:
     samples: Numbers | None = None
 
 
-def shared(maps: SharedMaps, taps: int, sweep: Sweep, plane: int, sizes: tuple[int, ...]) -> Plan:
+def shared(
+    maps: SharedMaps, taps: int, sweep: Sweep, plane: int, sizes: tuple[int, ...], *, ranks: bool = False
+) -> Plan:
     """Plan the output of all pairs of some maps; the buffer holds the stored input maps only.
 
     Args:
@@ -59,6 +61,7 @@ def shared(maps: SharedMaps, taps: int, sweep: Sweep, plane: int, sizes: tuple[i
         sweep: the taps that take part.
         plane: elements of a plane in the buffer.
         sizes: of groups, descending.
+        ranks: rows are numbered among the stored ones, else among all.
     """
     rows, columns = maps.rows.numel(), maps.maps.numel()
     lines = np.arange(columns)[:, None]
@@ -66,7 +69,7 @@ def shared(maps: SharedMaps, taps: int, sweep: Sweep, plane: int, sizes: tuple[i
         (lines * taps + sweep.taps).ravel(),
         (lines * plane + sweep.reads).ravel(),
         np.arange(rows) * (columns * taps),
-        maps.rows.numpy().astype(np.int64),
+        np.arange(rows) if ranks else maps.rows.numpy().astype(np.int64),
         sizes,
     )
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,6 +23,7 @@ class SharedMaps:
         shape: (out, in) of the whole weight.
         rows: the output maps that are stored.
         maps: the input maps that are stored.
+        made: what kernels worked out about these maps and hold; counted in `nbytes`.
 
     Raises:
         ValueError: if a list is of another dtype or shape, is not ascending, or names a map that is not there.
@@ -30,6 +32,7 @@ class SharedMaps:
     shape: Pair
     rows: Tensor
     maps: Tensor
+    made: dict[Any, Any] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         if len(self.shape) != 2 or min(self.shape) < 0:
@@ -53,8 +56,9 @@ class SharedMaps:
 
     @property
     def nbytes(self) -> int:
-        """Return the bytes of both lists."""
-        return 4 * (self.rows.numel() + self.maps.numel())
+        """Return the bytes of both lists, and of what kernels hold by now."""
+        held = [part for made in self.made.values() if isinstance(made, list) for part in made if part is not None]
+        return 4 * (self.rows.numel() + self.maps.numel()) + sum(part.nbytes for part in held)
 
 
 def check(

@@ -8,6 +8,8 @@ from types import ModuleType
 BACKENDS: dict[str, str] = {"cpu": "cpu", "cuda": "triton"}
 NAMES: dict[str, str] = {"cpu": "numba + LLVM shifted planes", "cuda": "triton implicit gemm"}
 """What runs, for the column `kernel`."""
+LIBRARY = "gather + torch convolution"
+"""What runs on the CPU for shared maps where torch's convolution of a smaller weight was measured to be faster."""
 
 
 def backend(device: str) -> ModuleType:

@@ -10,7 +10,7 @@ from sparsebench.kernels.block_sparse.layout import BlockIndex
 from sparsebench.kernels.csr.layout import RowIndex
 from sparsebench.kernels.plane_conv.geometry import Geometry, Pair
 from sparsebench.kernels.plane_conv.layout import SharedMaps
-from sparsebench.kernels.plane_conv.products import NAMES, backend
+from sparsebench.kernels.plane_conv.products import LIBRARY, NAMES, backend
 from sparsebench.representations._derived_conv import weight_shape
 from sparsebench.representations.base import Representation
 
@@ -51,8 +51,10 @@ def conv2d_values(geometry: Geometry, index: Index, values: Tensor, g: Tensor, x
     return _function(index, "_values", values)(geometry, index, g, x)
 
 
-def kernel_name(device: str) -> str:
-    """Return what runs, for the column `kernel`."""
+def kernel_name(device: str, maps: SharedMaps | None = None, operation: str = "") -> str:
+    """Return what runs, for the column `kernel`; of shared maps, what ran the operation last."""
+    if maps is not None and maps.made.get(operation) == "library":
+        return LIBRARY
     return NAMES[device]
 
 

@@ -113,7 +113,7 @@ class SharedPlanes:
     def storage(self) -> Storage:
         return Storage(
             value_bytes=self.values.numel() * self.values.element_size(),
-            index_bytes=sum(array.numel() * array.element_size() for array in (self.rows, self.planes)),
+            index_bytes=self.maps.nbytes if "maps" in self.__dict__ else self.rows.nbytes + self.planes.nbytes,
         )
 
     def _columns(self) -> Tensor:

@@ -123,7 +123,8 @@ class Planes(Representation):
     def kernel(self, operation: str) -> str:
         """Return "gather-gemm" for shared planes, else what the block kernels are called; or what convolves."""
         if operation == "conv2d_with" or (operation in _conv.CONVOLUTIONS and len(self.shape) == 4):
-            return _conv.kernel_name(self.device.type)
+            maps = self._store.maps if isinstance(self._store, SharedPlanes) else None
+            return _conv.kernel_name(self.device.type, maps, operation)
         return self._store.kernel(operation)
 
     def to_dense(self) -> Tensor:
@@ -226,4 +227,4 @@ def plane_width(shape: tuple[int, ...], pattern: Pattern | None) -> int:
     """Return how many elements a plane of a matrix or weight has."""
     if len(shape) == 4:
         return max(1, shape[2] * shape[3])
-    return pattern.block[1] if pattern is not None and pattern.kind in ("plane", "channel") else DEFAULT_WIDTH
+    return pattern.block[1] if pattern is not None and pattern.kind in Pattern.MAPS else DEFAULT_WIDTH

@@ -1,0 +1,87 @@
+"""Choose between two ways to compute the same: measured once per machine and size, and kept on disk."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+
+import numba
+import torch
+from torch import Tensor
+
+from sparsebench.kernels import choices
+from sparsebench.kernels.microkernels import host
+from sparsebench.kernels.plane_conv.geometry import Geometry
+from sparsebench.kernels.plane_conv.layout import SharedMaps
+
+SMALL = 1 << 24
+"""Multiplications below which nothing is measured: ours, which calls no library, takes well below a millisecond."""
+_ROUNDS = 5
+_TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-12}
+_known: dict[str, str] = {}
+
+
+def faster(
+    operation: str,
+    geometry: Geometry,
+    maps: SharedMaps,
+    operand: Tensor,
+    ours: Callable[[], Tensor],
+    library: Callable[[], Tensor],
+) -> Tensor:
+    """Return the result of whichever is faster; the library's is verified against ours before it may win.
+
+    Which one it was stands in `maps.made` under the name of the operation, "ours" or "library".
+
+    Args:
+        operation: what is computed, for the key.
+        geometry: kernel, stride, padding, dilation.
+        maps: the stored maps; only how many they are matters.
+        operand: x or g (n, c, h, w).
+        ours: computes it, in the dtype that is computed in.
+        library: computes it by torch.
+    """
+    stored = maps.rows.numel() * maps.maps.numel()
+    maps.made[operation] = "ours"
+    small = stored * geometry.taps * operand.numel() // max(1, operand.shape[1]) < SMALL
+    if small or operand.dtype not in _TOLERANCE:
+        return ours()
+    key = _key(operation, geometry, maps, operand)
+    if key not in _known:
+        _known[key] = _recalled(key) or _measured(key, ours, library, _TOLERANCE[operand.dtype])
+    maps.made[operation] = _known[key]
+    return ours() if _known[key] == "ours" else library()
+
+
+def _key(operation: str, geometry: Geometry, maps: SharedMaps, operand: Tensor) -> str:
+    """Return what a choice depends on; counts of maps and samples are rounded to steps of an eighth of an octave."""
+    counts = [2 ** (round(8 * math.log2(n)) / 8) for n in (maps.rows.numel(), maps.maps.numel(), operand.shape[0])]
+    sizes = "x".join(f"{n:.4g}" for n in (*counts, *maps.shape, *operand.shape[2:]))
+    sliding = f"{geometry.kernel} {geometry.stride} {geometry.padding} {geometry.dilation}"
+    return f"{operation} shared {sizes} {sliding} {operand.dtype} {torch.get_num_threads()} threads"
+
+
+def _machine() -> str:
+    return f"{host.processor()} {host.vector_bytes()} {numba.get_num_threads()} threads torch {torch.__version__}"
+
+
+def _recalled(key: str) -> str | None:
+    found = (choices.recall(_machine(), key) or {}).get("way")
+    return found if found in ("ours", "library") else None
+
+
+def _measured(key: str, ours: Callable[[], Tensor], library: Callable[[], Tensor], tolerance: float) -> str:
+    own, other = ours(), library()
+    scale = float(own.abs().max()) if own.numel() else 0.0
+    best = {"ours": math.inf, "library": math.inf}
+    if not float((own - other).abs().max() if own.numel() else 0.0) <= tolerance * scale:
+        return "ours"  # operands with NaN, or a library that is wrong: nothing to remember
+    for _ in range(_ROUNDS):  # in turn: what disturbs the machine for a while disturbs both
+        for name, run in (("ours", ours), ("library", library)):
+            begin = time.perf_counter()
+            run()
+            best[name] = min(best[name], time.perf_counter() - begin)
+    way = min(best, key=lambda name: best[name])
+    choices.remember(_machine(), key, {"way": way})
+    return way
