@@ -103,7 +103,7 @@ Blocks = Sequence[tuple[int, int]]
 Job = tuple[Target, torch.dtype, Blocks, bool]
 
 BLOCKS: Blocks = ((8, 8), (16, 16), (32, 32), (64, 64), (128, 128), (16, 64))
-"""Blocks (height, width) that the block-sparse kernels are compiled for."""
+"""Blocks (height, width) that the block-sparse kernels are compiled for, and blocks of maps for the convolutions."""
 
 
 def check(
@@ -168,9 +168,16 @@ def _csr(target: Target, dtype: torch.dtype, blocks: Blocks, every_candidate: bo
     return {name: (source, {}) for name, source in compile_sources(dtype).items()}  # one form, launched with defaults
 
 
+def _plane_conv(target: Target, dtype: torch.dtype, blocks: Blocks, every_candidate: bool) -> dict[str, Any]:
+    from sparsebench.kernels.plane_conv.triton_sources import compile_sources
+
+    return dict(compile_sources(dtype, nvidia=target.backend == "cuda", blocks=blocks))
+
+
 SOURCES: dict[str, Callable[[Target, torch.dtype, Blocks, bool], dict[str, Any]]] = {
     "block_sparse": _block_sparse,
     "csr": _csr,
+    "plane_conv": _plane_conv,
 }
 """For each package of kernels, what gives its sources by name, each with the options it is compiled with."""
 

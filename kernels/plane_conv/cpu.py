@@ -146,10 +146,9 @@ def planes(geometry: Geometry, index: RowIndex, values: Tensor, weight: Tensor) 
     buffer = cpu_launch.fill(layout, plain(values), np.arange(index.nnz))
     y = empty(values, (samples, out, *geometry.output(size)), out)
     plan = cpu_plan.planes(index, out, geometry.taps, sweep, layout.plane, GROUPS)
-    # turned, so that the weights of neighbouring output maps, which a sample's few planes need, stand side by side
-    turned = plain(weight).reshape(out, -1).t().contiguous()
     depth = -(-index.nnz // max(samples, 1))
-    _gather(plan, sweep, layout, depth, turned, buffer, y, 1, (0, 0), listed=True)
+    # of a sample's few planes every weight is read once or twice a band: packing them would take longer
+    _gather(plan, sweep, layout, depth, weight, buffer, y, 1, (0, 0), apart=weight[:1].numel())
     return y.to(values.dtype)
 
 
@@ -198,11 +197,11 @@ def _gather(
     samples: int,
     batches: Pair,
     *,
-    listed: bool = False,
+    apart: int = 0,
 ) -> None:
     """Prepare a sweep and compute it; see cpu_launch.prepare."""
     gathering = cpu_launch.prepare(
-        plan, sweep, layout.pitch, depth, out.dtype, out.shape, samples, batches, listed=listed
+        plan, sweep, layout.pitch, depth, out.dtype, out.shape, samples, batches, apart=apart
     )
     cpu_launch.gather(gathering, plain(values), buffer, out)
 

@@ -38,6 +38,7 @@ def pack(values: Any, plan: Any, begins: Any, panels: Any) -> None:
 def gather(
     weights: Any,
     begins: Any,
+    apart: int,
     places: Any,
     reads: Any,
     buffer: Any,
@@ -53,9 +54,10 @@ def gather(
     """Add up all entries of every group of rows, band by band, and copy the places that count to the output.
 
     Args:
-        weights: 1-D: panels as `pack` makes them; or weights of which those that a group takes stand side by side.
-        begins: (groups): where the panel of a group, or its share of each entry, begins.
-        places: byte offset of the weights of every entry; read by kernels that are `listed`.
+        weights: 1-D: panels as `pack` makes them, or the values.
+        begins: (groups): where the panel of a group, or its first row, begins.
+        apart: elements between the weights of neighbouring rows, for kernels of values that are not packed.
+        places: byte offset of the weights of every entry; read by kernels of values that are not packed.
         reads: byte offset of every entry's places in the buffer.
         buffer: 1-D, see cpu_buffer.py.
         out: 1-D.
@@ -91,6 +93,7 @@ def gather(
                     table[which, k],
                     (
                         weights.ctypes.data + begins[g] * size,
+                        apart * size,
                         places.ctypes.data + first[g] * 8,
                         reads.ctypes.data + first[g] * 8,
                         last[g] - first[g],

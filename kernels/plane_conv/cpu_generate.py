@@ -22,7 +22,7 @@ from sparsebench.kernels.csr.emit import Tailed
 from sparsebench.kernels.microkernels import host
 
 ARGUMENTS: dict[str, tuple[str, ...]] = {
-    "gather": ("weights", "places", "reads", "count", "x", "out", "out_row"),
+    "gather": ("weights", "weights_row", "places", "reads", "count", "x", "out", "out_row"),
     "rows": ("values", "places", "reads", "count", "x", "pitch", "out", "out_row", "tail"),
     "copy": ("source", "pitch", "out", "line", "height", "width"),
     "dots": ("g", "g_row", "x", "reads", "length", "batch", "g_batch", "x_batch", "out"),
@@ -31,8 +31,8 @@ ARGUMENTS: dict[str, tuple[str, ...]] = {
 
 places and reads are lists of int64 byte offsets.
 
-- gather: an entry has `rows` weights side by side, at weights + places[e] if `listed`, else one entry behind the other;
-  it reads at x + reads[e]. Whole vectors are written.
+- gather: an entry has `rows` weights, `weights_row` apart from weights + places[e] on, or packed; it reads at x +
+  reads[e]. Whole vectors are written.
 - rows: entry e has its taps at values + places[e] and reads at x + reads[e]; `pitch` is from row to row of x; lanes
   from `tail` on are not written.
 - copy: `height` rows of `width` elements.
@@ -54,7 +54,7 @@ class Kernel:
         taps: (kh, kw) of "rows", else (0, 0).
         dilation: (down, across) of "rows".
         flipped: whether "rows" takes the taps in reverse order, as the gradient of x does.
-        listed: whether "gather" looks up where the weights of an entry are.
+        apart: whether "gather" looks its weights up where they stand; else they are packed, `rows` for every entry.
     """
 
     kind: str
@@ -65,13 +65,13 @@ class Kernel:
     taps: tuple[int, int] = (0, 0)
     dilation: tuple[int, int] = (1, 1)
     flipped: bool = False
-    listed: bool = False
+    apart: bool = False
 
     @property
     def name(self) -> str:
         """Return a name that no other function has."""
         shape = f"{self.rows}x{self.vectors}x{self.lanes}"
-        sliding = "_".join(str(n) for n in (*self.taps, *self.dilation, int(self.flipped), int(self.listed)))
+        sliding = "_".join(str(n) for n in (*self.taps, *self.dilation, int(self.flipped), int(self.apart)))
         return f"conv_{self.kind}_{self.dtype}_{shape}_{sliding}"
 
 
@@ -100,15 +100,16 @@ def function(kernel: Kernel) -> str:
 
 def _gather(e: Tailed, kernel: Kernel) -> None:
     kind, width = e.vector(e.scalar), kernel.lanes * e.size
+    steps = [e.mul("%weights_row", str(r)) if kernel.apart else str(r * e.size) for r in range(kernel.rows)]
     start = [("i64", "%weights"), *[(kind, e.zero())] * (kernel.rows * kernel.vectors)]
     with e.loop("entries", "0", "%count", "1", start) as entries:
         following, *sums = entries.inside
-        weights = e.add("%weights", e.index64("%places", entries.counter)) if kernel.listed else following
+        weights = e.add("%weights", e.index64("%places", entries.counter)) if kernel.apart else following
         at = e.add("%x", e.index64("%reads", entries.counter))
         right = [e.read(e.add(at, str(v * width)), kernel.lanes) for v in range(kernel.vectors)]
         added = []
         for r in range(kernel.rows):
-            left = e.splat(e.read(e.add(weights, str(r * e.size)), 1))
+            left = e.splat(e.read(e.add(weights, steps[r]), 1))
             added += [e.fma(left, right[v], sums[r * kernel.vectors + v]) for v in range(kernel.vectors)]
         entries.after = [e.add(following, str(kernel.rows * e.size)), *added]
     for r in range(kernel.rows):

@@ -56,7 +56,7 @@ class Gathering:
     table: np.ndarray
     widths: np.ndarray
     copy: int
-    listed: bool
+    apart: int
 
     @property
     def nbytes(self) -> int:
@@ -74,7 +74,7 @@ def prepare(
     samples: int,
     batches: Pair,
     *,
-    listed: bool = False,
+    apart: int = 0,
 ) -> Gathering | None:
     """Work out how the places of one sweep are computed for every row of a plan; None if there are none.
 
@@ -87,19 +87,20 @@ def prepare(
         out: shape of the result (..., h, w).
         samples: that every group is computed for.
         batches: elements from sample to sample of the buffer and of the output.
-        listed: the weights of a group stand side by side in the values: they are read there, and not packed.
+        apart: elements between the weights of neighbouring rows of a group, which are then read where they stand; 0
+            packs them.
     """
     if min(sweep.size) < 1 or plan.row.size == 0 or samples == 0:
         return None
     name, size = str(dtype).removeprefix("torch."), dtype.itemsize
     band = max(1, min(sweep.size[0], WORKING_SET // max(1, depth * pitch * size), PLACES // pitch))
-    table, widths = _gather_table(name, band * pitch, listed)
+    table, widths = _gather_table(name, band * pitch, apart > 0)
     sizes = (plan.last - plan.first) * plan.count
     return Gathering(
         plan=_arrays(plan),
-        begins=plan.row_value[plan.row] if listed else np.cumsum(sizes) - sizes,
+        begins=plan.row_value[plan.row] if apart else np.cumsum(sizes) - sizes,
         panel=int(sizes.sum()),
-        places=plan.entry_value * size if listed else _NONE,
+        places=plan.entry_value * size if apart else _NONE,
         reads=plan.entry_read * size,
         work=_work(plan, samples, band, sweep.size[0]),
         batches=batches,
@@ -107,7 +108,7 @@ def prepare(
         table=table,
         widths=widths,
         copy=copier(name),
-        listed=listed,
+        apart=apart,
     )
 
 
@@ -116,13 +117,14 @@ def gather(gathering: Gathering | None, values: Tensor, buffer: np.ndarray, out:
     if gathering is None:
         return
     weights = values.reshape(-1).numpy()
-    if not gathering.listed:
+    if not gathering.apart:
         panels = np.empty(gathering.panel, weights.dtype)
         cpu_driver.pack(weights, gathering.plan, gathering.begins, panels)
         weights = panels
     cpu_driver.gather(
         weights,
         gathering.begins,
+        gathering.apart,
         gathering.places,
         gathering.reads,
         buffer,
@@ -250,7 +252,7 @@ _NONE = np.zeros(0, np.int64)
 
 
 @cache
-def _gather_table(dtype: str, places: int, listed: bool) -> tuple[np.ndarray, np.ndarray]:
+def _gather_table(dtype: str, places: int, apart: bool) -> tuple[np.ndarray, np.ndarray]:
     """Return addresses of kernels of 8, 4, 2, 1 rows, the widest first, and how many places they take; 0 for none."""
     lanes = tiles.lanes(dtype)
     vectors = {8: 2, 4: 4, 2: 8, 1: 8} if host.vector_bytes() == 64 else {8: 1, 4: 2, 2: 4, 1: 8}
@@ -262,7 +264,7 @@ def _gather_table(dtype: str, places: int, listed: bool) -> tuple[np.ndarray, np
                 break
             narrow = min(lanes, width)
             made[i, j] = address(
-                Kernel(kind="gather", dtype=dtype, rows=rows, vectors=width // narrow, lanes=narrow, listed=listed)
+                Kernel(kind="gather", dtype=dtype, rows=rows, vectors=width // narrow, lanes=narrow, apart=apart)
             )
             sizes[i, j] = width
             width //= 2

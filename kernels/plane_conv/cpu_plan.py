@@ -175,8 +175,7 @@ def planes(
         sweep: the taps that take part.
         plane: elements of a plane in the buffer, which holds the stored planes.
         sizes: of groups, descending.
-        by_row: groups of the same output maps stand together, for the weight's gradient (out, c, kh, kw); else those of
-            the same sample, for a weight that was turned into (c, kh, kw, out).
+        by_row: groups of the same output maps stand together, else those of the same sample.
     """
     samples, maps = index.shape
     col = index.col.numpy().astype(np.int64)[:, None]
@@ -187,13 +186,13 @@ def planes(
         group, sample = (a.ravel() for a in np.indices((row.size, samples)))
     line = np.arange(samples * out)
     return Plan(
-        entry_value=((col * taps + sweep.taps) * (1 if by_row else out)).ravel(),
+        entry_value=(col * taps + sweep.taps).ravel(),
         entry_read=(np.arange(col.size)[:, None] * plane + sweep.reads).ravel(),
         first=bounds[sample],
         last=bounds[sample + 1],
         row=sample * out + row[group],
         count=count[group],
-        row_value=line % max(out, 1) * (maps * taps if by_row else 1),
+        row_value=line % max(out, 1) * (maps * taps),
         row_plane=line,
         samples=np.arange(samples + 1) * row.size,
     )
