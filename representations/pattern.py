@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-KINDS: tuple[str, ...] = ("element", "power-law", "block", "plane", "channel", "n:m")
+KINDS: tuple[str, ...] = ("element", "power-law", "block", "plane", "channel", "filter-channel", "n:m")
 
 _Places = tuple[np.ndarray, np.ndarray]
 """Row and column numbers (int64) of the non-zeros of a matrix."""
@@ -28,6 +28,8 @@ class Pattern:
     - plane: 1 × width segments, `block` = (1, width): a random pair of output and input map. In the matrix of a
       convolution weight width is kh·kw, in that of activations (n, c·h·w) it is h·w.
     - channel: whole input maps, m × width, `block` = (1, width): the same maps are absent for every row.
+    - filter-channel: whole output maps (rows) and whole input maps (columns of planes), `block` = (1, width). Each of
+      the two loses the share `sparsity`, counted exactly by itself, so (1 − sparsity)² of the planes are kept.
     - n:m: of every m neighbours in a row, n are kept; `m` is given, n = (1 − sparsity)·m must be whole. Where k is no
       multiple of m the last group keeps its share, rounded down.
 
@@ -44,6 +46,7 @@ class Pattern:
     exponent: float = 1.0
 
     SINGLE: ClassVar[tuple[str, ...]] = ("element", "power-law", "n:m")
+    MAPS: ClassVar[tuple[str, ...]] = ("plane", "channel", "filter-channel")
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -52,7 +55,7 @@ class Pattern:
             raise ValueError(f"expected a block of at least (1, 1), got {self.block}")
         if self.kind in self.SINGLE and self.block != (1, 1):
             raise ValueError(f"expected no block for pattern {self.kind}, got {self.block}; use kind='block'")
-        if self.kind in ("plane", "channel") and self.block[0] != 1:
+        if self.kind in self.MAPS and self.block[0] != 1:
             raise ValueError(f"expected block=(1, width) for pattern {self.kind}, got {self.block}")
         if (self.kind == "n:m") != (self.m is not None) or (self.m is not None and self.m < 2):
             raise ValueError(f"expected m ≥ 2 for pattern n:m and m=None for others, got kind={self.kind} m={self.m}")
@@ -67,7 +70,7 @@ class Pattern:
         return self.kind if self.block == (1, 1) else f"{self.kind} {self.block[0]}×{self.block[1]}"
 
     def units(self, shape: tuple[int, int]) -> int:
-        """Return how many units a matrix (m, k) has; for n:m, elements."""
+        """Return how many units a matrix (m, k) has; for n:m, elements; for filter-channel, planes."""
         rows, columns = _matrix(shape)
         height, width = self.block
         across = math.ceil(columns / width)
@@ -78,7 +81,7 @@ class Pattern:
 
         Args:
             shape: (m, k).
-            sparsity: the share of units that are absent, in [0, 1].
+            sparsity: the share of units that are absent, in [0, 1]; for filter-channel, of rows and of maps alike.
             rng: NumPy's seeded generator.
 
         Returns:
@@ -92,6 +95,8 @@ class Pattern:
             raise ValueError(f"expected a sparsity in [0, 1], got {sparsity}")
         if self.kind == "n:m":
             return self._groups(rows, columns, sparsity, rng)
+        if self.kind == "filter-channel":
+            return self._filters(rows, columns, sparsity, rng)
         units = self.units((rows, columns))
         kept = round((1.0 - sparsity) * units)
         if self.kind == "power-law":
@@ -145,6 +150,16 @@ class Pattern:
         row, column = row[inside], column[inside]
         order = np.lexsort((column, row))
         return row[order], column[order]
+
+    def _filters(self, rows: int, columns: int, sparsity: float, rng: np.random.Generator) -> _Places:
+        """Cross some rows with some columns of planes, the count of each exact."""
+        width = self.block[1]
+        across = math.ceil(columns / width)
+        kept_rows = np.sort(rng.choice(rows, size=round((1.0 - sparsity) * rows), replace=False))
+        maps = np.sort(rng.choice(across, size=round((1.0 - sparsity) * across), replace=False))
+        column = (maps[:, None] * width + np.arange(width, dtype=np.int64)).ravel()
+        column = column[column < columns]
+        return np.repeat(kept_rows, column.size), np.tile(column, kept_rows.size)
 
     def _groups(self, rows: int, columns: int, sparsity: float, rng: np.random.Generator) -> _Places:
         assert self.m is not None  # noqa: S101  # __post_init__ saw to it; mypy needs to hear so

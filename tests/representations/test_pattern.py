@@ -82,6 +82,28 @@ def test_channels_are_absent_from_every_row(shape: tuple[int, int], sparsity: fl
     assert kept.sum() == round((1 - sparsity) * kept.size)
 
 
+@given(shape=SHAPES, sparsity=LEVELS, seed=SEEDS, width=st.integers(1, 9))
+def test_filters_and_channels_are_absent_each_by_its_own_share(
+    shape: tuple[int, int], sparsity: float, seed: int, width: int
+) -> None:
+    pattern = Pattern(kind="filter-channel", block=(1, width))
+    kept = _unit_mask(_places(pattern, shape, sparsity, seed), 1, width)
+    assert kept.size == pattern.units(shape)
+    rows, maps = round((1 - sparsity) * kept.shape[0]), round((1 - sparsity) * kept.shape[1])
+    assert kept.sum() == rows * maps
+    if kept.any():  # all pairs of those rows and those maps, and of no others
+        assert (kept.any(axis=1).sum(), kept.any(axis=0).sum()) == (rows, maps)
+
+
+def test_filters_and_channels_are_drawn_apart() -> None:
+    pattern = Pattern(kind="filter-channel", block=(1, 9))
+    kept, other = (_unit_mask(_places(pattern, (64, 64 * 9), 0.75, seed), 1, 9) for seed in (3, 4))
+    assert kept.sum() == 16 * 16
+    assert not np.array_equal(kept.any(axis=1), kept.any(axis=0))
+    for axis in (0, 1):
+        assert not np.array_equal(kept.any(axis=axis), other.any(axis=axis))
+
+
 @given(shape=SHAPES, seed=SEEDS, m=st.integers(2, 8), share=st.data())
 def test_every_group_of_m_keeps_n(shape: tuple[int, int], seed: int, m: int, share: st.DataObject) -> None:
     n = share.draw(st.integers(0, m))
@@ -167,7 +189,7 @@ def test_the_ends_of_sparsity(kind: str) -> None:
 
 def test_labels_are_short_and_all_different() -> None:
     labels = [_pattern(kind).label for kind in KINDS]
-    assert labels == ["element", "power-law", "block 4×4", "plane 1×4", "channel 1×4", "n:4"]
+    assert labels == ["element", "power-law", "block 4×4", "plane 1×4", "channel 1×4", "filter-channel 1×4", "n:4"]
 
 
 @pytest.mark.parametrize(
@@ -178,6 +200,7 @@ def test_labels_are_short_and_all_different() -> None:
         ({"kind": "element", "block": (2, 2)}, "expected no block for pattern element"),
         ({"kind": "plane", "block": (2, 9)}, r"expected block=\(1, width\) for pattern plane"),
         ({"kind": "channel", "block": (2, 9)}, r"expected block=\(1, width\) for pattern channel"),
+        ({"kind": "filter-channel", "block": (2, 9)}, r"expected block=\(1, width\) for pattern filter-channel"),
         ({"kind": "n:m"}, "expected m ≥ 2 for pattern n:m"),
         ({"kind": "n:m", "m": 1}, "expected m ≥ 2 for pattern n:m"),
         ({"kind": "element", "m": 4}, "m=None for others"),

@@ -1,0 +1,239 @@
+"""Convolve with a sparse weight, or convolve sparse activations, at the shapes of real layers; and train."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any, TypedDict
+
+import torch
+from torch import Tensor
+from torch.nn.grad import conv2d_input, conv2d_weight
+
+from sparsebench.representations import autograd
+from sparsebench.representations.base import Representation, Spec
+from sparsebench.suites.cell import DTYPES, Case
+from sparsebench.suites.workloads.conv2d_cases import LAYERS, cases
+from sparsebench.suites.workloads.problem import Action, Problem
+
+__all__ = ["cases", "problem"]
+
+FORMATS: dict[str, torch.memory_format] = {
+    "dense contiguous": torch.contiguous_format,
+    "dense channels-last": torch.channels_last,
+}
+"""Dense convolution libraries differ in which order of the elements they like; weight, input and gradient have it."""
+
+
+class Geometry(TypedDict):
+    """How a kernel moves over its input, as `Representation.conv2d` takes it."""
+
+    stride: tuple[int, int]
+    padding: tuple[int, int]
+
+
+def problem(case: Case, device: str, data: Path | None) -> Problem:
+    """Draw the weight and the activations of a case; `data` is not needed.
+
+    Sizes are the case's; stride and padding are those of the layer that it names.
+
+    Raises:
+        ValueError: if the case's operation is none of this suite's, its layer is unknown, or its shape is not
+            (out, in, kh, kw, n, h, w).
+    """
+    kinds: dict[str, type[ConvProblem]] = {
+        "conv2d": ConvProblem,
+        "conv2d_backward": TrainingProblem,
+        "conv2d_with": ActivationsProblem,
+    }
+    if case.operation not in kinds:
+        raise ValueError(f"expected an operation of {', '.join(kinds)}, got {case.operation!r}")
+    if case.workload not in LAYERS:
+        raise ValueError(f"expected a layer of {', '.join(LAYERS)}, got {case.workload!r}")
+    if len(case.shape) != 7:
+        raise ValueError(f"expected a shape (out, in, kh, kw, n, h, w), got {case.shape}")
+    return kinds[case.operation](case, device)
+
+
+class ConvProblem(Problem):
+    """Y = X ∗ S with S (out, in, kh, kw) sparse and X (n, in, h, w) dense, without a zero.
+
+    Attributes:
+        geometry: stride and padding.
+        x: (n, in, h, w).
+        g: (n, out, h', w'), the gradient of Y in training.
+    """
+
+    operation = "conv2d"
+
+    def __init__(self, case: Case, device: str) -> None:
+        self.case, self.device = case, device
+        out, maps, kh, kw, n, height, width = case.shape
+        layer = LAYERS[case.workload]
+        self.geometry: Geometry = {"stride": (layer.stride, layer.stride), "padding": (layer.padding, layer.padding)}
+        self._generator = torch.Generator(device).manual_seed(case.seed + 1)
+        self.tensor, self.x = self._operands((out, maps, kh, kw), (n, maps, height, width))
+        places = (
+            (size + 2 * layer.padding - kernel) // layer.stride + 1 for size, kernel in ((height, kh), (width, kw))
+        )
+        self.g = self._random((n, out, *places))
+
+    def _operands(self, weight: tuple[int, ...], x: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+        """Return what is stored, and the dense tensor that it meets."""
+        return self._sparse(weight), self._random(x)
+
+    def _sparse(self, shape: tuple[int, ...]) -> Tensor:
+        """Draw a strided 4-D tensor whose matrix (first size, the others) has the case's pattern."""
+        columns = shape[1] * shape[2] * shape[3]
+        sparsity = self.case.sparsity if self.case.sparsity is not None else 0.0
+        matrix = self.case.pattern.tensor((shape[0], columns), sparsity, self.case.seed, DTYPES[self.case.dtype])
+        return matrix.reshape(shape).to(self.device)
+
+    def _random(self, shape: tuple[int, ...]) -> Tensor:
+        drawn = torch.randn(shape, generator=self._generator, device=self.device)
+        return drawn.to(DTYPES[self.case.dtype])
+
+    @property
+    def weight(self) -> Tensor:
+        """Return the weight (out, in, kh, kw), strided."""
+        return self.tensor
+
+    def spec(self) -> Spec:
+        """Ask for the forward convolution."""
+        return self._spec(self.operation)
+
+    def _spec(self, operation: str) -> Spec:
+        return Spec(
+            operation=operation,
+            shape=tuple(self.tensor.shape),
+            dtype=self.tensor.dtype,
+            device=self.device,
+            pattern=self.case.pattern,
+        )
+
+    def native_parts(self) -> tuple[str, ...]:
+        """Return the one operation."""
+        return (self.operation,)
+
+    @cached_property
+    def _dense_forms(self) -> dict[str, tuple[Tensor, Tensor]]:
+        """Keep weight and input in both orders of the elements."""
+        return {
+            name: (self.weight.contiguous(memory_format=form), self.x.contiguous(memory_format=form))
+            for name, form in FORMATS.items()
+        }
+
+    def references(self) -> Mapping[str, Action]:
+        """Return torch's dense convolution with everything in either order of the elements."""
+        return {
+            name: partial(torch.nn.functional.conv2d, x, weight, **self.geometry)
+            for name, (weight, x) in self._dense_forms.items()
+        }
+
+    def action(self, cls: type[Representation], built: Representation) -> Action:
+        """Return built.conv2d(X)."""
+        return lambda: built.conv2d(self.x, **self.geometry)
+
+    def outputs(self, result: Any) -> tuple[Tensor, ...]:
+        """Return the one convolution."""
+        return (result,)
+
+    def oracle(self) -> tuple[Tensor, ...]:
+        """Return the convolution in float64."""
+        return (self._exact,)
+
+    @cached_property
+    def _exact(self) -> Tensor:
+        return torch.nn.functional.conv2d(self.x.double(), self.weight.double(), **self.geometry)
+
+    def useful_flops(self) -> float:
+        """Return 2 · out · in · kh · kw · n · h' · w' · the share of non-zeros; places over the edge count too."""
+        density = int(torch.count_nonzero(self.tensor)) / self.tensor.numel()
+        return 2.0 * density * self.weight.numel() * self.g.numel() / self.g.shape[1]
+
+
+class ActivationsProblem(ConvProblem):
+    """Y = S ∗ W with the activations S (n, in, h, w) sparse and the weight W (out, in, kh, kw) dense."""
+
+    operation = "conv2d_with"
+
+    def _operands(self, weight: tuple[int, ...], x: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+        activations = self._sparse(x)
+        self._weight = self._random(weight)
+        return activations, activations
+
+    @property
+    def weight(self) -> Tensor:
+        """Return the dense weight."""
+        return self._weight
+
+    def action(self, cls: type[Representation], built: Representation) -> Action:
+        """Return built.conv2d_with(W)."""
+        return lambda: built.conv2d_with(self.weight, **self.geometry)
+
+
+class TrainingProblem(ConvProblem):
+    """The forward convolution with the gradients of X and of the stored values."""
+
+    def spec(self) -> Spec:
+        """Ask for training."""
+        return self._spec("train")
+
+    def native_parts(self) -> tuple[str, ...]:
+        """Return the three convolutions."""
+        return ("conv2d", "conv2d_input", "conv2d_values")
+
+    def references(self) -> Mapping[str, Action]:
+        """Return the dense forward and backward pass with everything in either order of the elements."""
+        return {
+            name: self._dense_step(weight, x, self.g.contiguous(memory_format=FORMATS[name]))
+            for name, (weight, x) in self._dense_forms.items()
+        }
+
+    def _dense_step(self, weight: Tensor, x: Tensor, g: Tensor) -> Action:
+        weight, x = weight.detach().requires_grad_(), x.detach().requires_grad_()
+
+        def step() -> tuple[Tensor, ...]:
+            y = torch.nn.functional.conv2d(x, weight, **self.geometry)
+            return (y, *torch.autograd.grad(y, (weight, x), g))
+
+        return step
+
+    def action(self, cls: type[Representation], built: Representation) -> Action:
+        """Return forward and backward through the one autograd Function."""
+        leaf = built.values.detach().requires_grad_()
+        x = self.x.detach().requires_grad_()
+
+        def step() -> tuple[Representation, Tensor, Tensor, Tensor]:
+            y = autograd.conv2d(built, x, leaf, **self.geometry)
+            values_gradient, x_gradient = torch.autograd.grad(y, (leaf, x), self.g)
+            return built, y, values_gradient, x_gradient
+
+        return step
+
+    def outputs(self, result: Any) -> tuple[Tensor, ...]:
+        """Return (Y, dX, dS at the non-zeros of S); positions that are only fill have no counterpart to judge by."""
+        built, y, values_gradient, x_gradient = result
+        weight_gradient = built.with_values(values_gradient).to_dense()
+        return y.detach(), x_gradient, torch.where(self.tensor != 0, weight_gradient, 0)
+
+    def held(self, result: Any) -> tuple[Tensor, ...]:
+        """Return (Y, the gradient of the values, dX) as they are handed back."""
+        return result[1], result[2], result[3]
+
+    def oracle(self) -> tuple[Tensor, ...]:
+        """Return (Y, dX, dS at the non-zeros of S) in float64."""
+        return self._exact_step
+
+    @cached_property
+    def _exact_step(self) -> tuple[Tensor, Tensor, Tensor]:
+        x, weight, g = self.x.double(), self.tensor.double(), self.g.double()
+        stride, padding = self.geometry["stride"], self.geometry["padding"]
+        x_gradient = conv2d_input(x.shape, weight, g, stride=stride, padding=padding)
+        weight_gradient = conv2d_weight(x, weight.shape, g, stride=stride, padding=padding)
+        return self._exact, x_gradient, torch.where(self.tensor != 0, weight_gradient, 0.0)
+
+    def useful_flops(self) -> float:
+        """Return three convolutions' worth."""
+        return 3.0 * super().useful_flops()
