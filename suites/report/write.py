@@ -11,12 +11,15 @@ import pandas as pd
 
 from sparsebench.suites.report.breakeven import break_evens
 from sparsebench.suites.report.chapters import break_even_section, build_section, speedup_section
+from sparsebench.suites.report.cnn_pareto import SUITE as CNN_SUITE
+from sparsebench.suites.report.cnn_runs import read_trained
 from sparsebench.suites.report.coding import coding_section, read_learned
 from sparsebench.suites.report.colours import looks, swatch
 from sparsebench.suites.report.facts import bytes_section, error_section, kernels_section
 from sparsebench.suites.report.headline import matrices, sentences
 from sparsebench.suites.report.inventory import cells_section, coverage_section, machine_section
 from sparsebench.suites.report.journal import Run, read_run
+from sparsebench.suites.report.sparse_cnn import sparse_cnn_section
 from sparsebench.suites.report.table import Section, escape, markdown
 from sparsebench.suites.report.text import count
 from sparsebench.suites.report.trust import DEMANDS, mark_row
@@ -51,6 +54,7 @@ def sections(run: Run) -> tuple[list[Section], list[str]]:
     """Return the chapters of a report and the notes of everything that was read."""
     frame, palette = run.frame, looks(run.frame["representation"])
     learned, learned_notes = read_learned(run.folder)
+    trained, trained_notes = read_trained(run.folder)
     breaks = break_evens(frame)
     answer = Section(
         anchor="answer",
@@ -58,7 +62,8 @@ def sections(run: Run) -> tuple[list[Section], list[str]]:
         text=sentences(breaks) if len(frame) else (NOTHING,),
         tables=matrices(breaks),
     )
-    coding = coding_section(frame, learned, palette)
+    networks = sparse_cnn_section(frame, trained, palette)
+    coding = coding_section(frame[frame["suite"] != CNN_SUITE], learned, palette)
     measured = [
         break_even_section(breaks),
         speedup_section(frame, palette),
@@ -71,11 +76,11 @@ def sections(run: Run) -> tuple[list[Section], list[str]]:
         answer,
         machine_section(run.machine),
         *(measured if len(frame) else []),
-        *([coding] if coding is not None else []),
+        *(chapter for chapter in (networks, coding) if chapter is not None),
         coverage_section(frame),
         *([cells_section(frame), trust_section(frame)] if len(frame) else []),
     ]
-    return chapters, [*run.notes, *learned_notes]
+    return chapters, [*run.notes, *trained_notes, *learned_notes]
 
 
 def trust_section(frame: pd.DataFrame) -> Section:

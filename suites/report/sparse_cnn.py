@@ -1,0 +1,66 @@
+"""Tell what the sparse CNN learned, what stays of it, and what that is worth in time and bytes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
+
+from sparsebench.suites.report.cnn_figures import accuracy_figures, activity_figures, penalty_figures, plane_pictures
+from sparsebench.suites.report.cnn_pareto import pareto_figures, pareto_table, timed_cells
+from sparsebench.suites.report.cnn_runs import Setting, seeds
+from sparsebench.suites.report.cnn_tables import accuracy_table, contest_table, contest_text, contests
+from sparsebench.suites.report.colours import Look
+from sparsebench.suites.report.table import Section
+from sparsebench.suites.report.text import count
+
+EMPTY = "A layer without any plane still runs, and hands on its bias alone: {}."
+
+
+def sparse_cnn_section(frame: pd.DataFrame, settings: Sequence[Setting], looks: Mapping[str, Look]) -> Section | None:
+    """Return the chapter, or None if the run has nothing of the kind.
+
+    Args:
+        frame: `Run.frame`.
+        settings: from `read_trained`.
+        looks: colours by representation.
+    """
+    timed = timed_cells(frame)
+    if timed.empty and not settings:
+        return None
+    text, tables, pictures = [], [], []
+    if settings:
+        against = contests(settings)
+        text += [
+            f"One small CNN, trained in {len(settings)} ways ({seeds(settings)}); accuracy is that of the test images "
+            "after the last epoch, never the best one.",
+            contest_text(against),
+            *_empty_layers(settings),
+        ]
+        tables += [accuracy_table(settings), *([contest_table(against)] if against else [])]
+        pictures += [*accuracy_figures(settings), *penalty_figures(settings), *activity_figures(settings)]
+    if not timed.empty:
+        tables.append(pareto_table(timed))
+        pictures += pareto_figures(timed, looks)
+    pictures += plane_pictures(settings)
+    return Section(
+        anchor="sparse-cnn",
+        title="Sparse CNN",
+        text=tuple(text),
+        tables=tuple(tables),
+        pictures=tuple(pictures),
+        legend=not timed.empty,
+    )
+
+
+def _empty_layers(settings: Sequence[Setting]) -> list[str]:
+    """Return a line that names the layers that were left without any plane, if there are some."""
+    found = []
+    for setting in settings:
+        empty = Counter(name for run in setting.runs for name, mask in run.masks.items() if not mask.any())
+        found += [
+            f"{name} of {setting.label} ({number} of {count(len(setting.runs), 'seed')})"
+            for name, number in empty.items()
+        ]
+    return [EMPTY.format("; ".join(found[:8]) + (" …" if len(found) > 8 else ""))] if found else []
