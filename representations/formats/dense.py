@@ -7,7 +7,8 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from sparsebench.representations.base import Representation, Storage, strided_matrix
+from sparsebench.representations.base import Pair, Representation, Storage, strided_matrix
+from sparsebench.representations.formats import _dense_conv
 from sparsebench.representations.pattern import Pattern
 
 
@@ -27,8 +28,8 @@ class Dense(Representation):
         return cls(tensor, strided_matrix(tensor).clone(memory_format=torch.contiguous_format))
 
     def kernel(self, operation: str) -> str:
-        """Return torch's dense product, and for conv2d what stands before it."""
-        return "unfold + torch.mm" if operation == "conv2d" else "torch.mm"
+        """Return torch's dense product or convolution."""
+        return "torch.conv2d" if operation.startswith("conv2d") else "torch.mm"
 
     def to_dense(self) -> Tensor:
         """Return a copy."""
@@ -45,6 +46,22 @@ class Dense(Representation):
     def sampled_matmul(self, a: Tensor, b: Tensor) -> Tensor:
         """Return a @ b: every position is stored."""
         return a @ b
+
+    def conv2d(self, x: Tensor, *, stride: Pair = (1, 1), padding: Pair = (0, 0), dilation: Pair = (1, 1)) -> Tensor:
+        """Return the convolution of x (n, in, h, w) by torch's dense convolution."""
+        return _dense_conv.conv2d(self, self._matrix, x, stride, padding, dilation)
+
+    def conv2d_input(
+        self, g: Tensor, size: Pair, *, stride: Pair = (1, 1), padding: Pair = (0, 0), dilation: Pair = (1, 1)
+    ) -> Tensor:
+        """Return the gradient of conv2d with respect to x by torch."""
+        return _dense_conv.conv2d_input(self, self._matrix, g, size, stride, padding, dilation)
+
+    def conv2d_values(
+        self, g: Tensor, x: Tensor, *, stride: Pair = (1, 1), padding: Pair = (0, 0), dilation: Pair = (1, 1)
+    ) -> Tensor:
+        """Return the gradient of conv2d with respect to the values (m, k) by torch."""
+        return _dense_conv.conv2d_values(self, g, x, stride, padding, dilation)
 
     @property
     def values(self) -> Tensor:

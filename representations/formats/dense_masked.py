@@ -8,7 +8,8 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from sparsebench.representations.base import Representation, Storage, strided_matrix
+from sparsebench.representations.base import Pair, Representation, Storage, strided_matrix
+from sparsebench.representations.formats import _dense_conv
 from sparsebench.representations.formats._torch import check_values, nbytes
 from sparsebench.representations.pattern import Pattern
 
@@ -51,7 +52,24 @@ class DenseMasked(Representation):
 
     def kernel(self, operation: str) -> str:
         """Return what runs; the mask is part of every product."""
-        return "torch dense product, mask applied in each call"
+        what = "convolution" if operation.startswith("conv2d") else "product"
+        return f"torch dense {what}, mask applied in each call"
+
+    def conv2d(self, x: Tensor, *, stride: Pair = (1, 1), padding: Pair = (0, 0), dilation: Pair = (1, 1)) -> Tensor:
+        """Return the convolution of x (n, in, h, w) by torch's dense convolution, masked."""
+        return _dense_conv.conv2d(self, self._matrix * self._mask, x, stride, padding, dilation)
+
+    def conv2d_input(
+        self, g: Tensor, size: Pair, *, stride: Pair = (1, 1), padding: Pair = (0, 0), dilation: Pair = (1, 1)
+    ) -> Tensor:
+        """Return the gradient of conv2d with respect to x by torch, masked."""
+        return _dense_conv.conv2d_input(self, self._matrix * self._mask, g, size, stride, padding, dilation)
+
+    def conv2d_values(
+        self, g: Tensor, x: Tensor, *, stride: Pair = (1, 1), padding: Pair = (0, 0), dilation: Pair = (1, 1)
+    ) -> Tensor:
+        """Return the gradient of conv2d with respect to the values (m, k) by torch, masked."""
+        return _dense_conv.conv2d_values(self, g, x, stride, padding, dilation).mul_(self._mask)
 
     @property
     def values(self) -> Tensor:

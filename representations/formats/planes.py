@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from functools import cached_property
 from typing import Self
 
@@ -219,8 +220,11 @@ class Planes(Representation):
         return type(self)(source, self._store, transposed=not self._transposed)
 
     def storage(self) -> Storage:
-        """Return the bytes of the values, and of the index."""
-        return self._store.storage()
+        """Return the bytes of the values, and of the index; of shared maps also of what convolutions made and hold."""
+        stored = self._store.storage()
+        if isinstance(self._store, SharedPlanes) and "_grid" in self.__dict__:
+            return dataclasses.replace(stored, index_bytes=stored.index_bytes + self._grid.nbytes)
+        return stored
 
 
 def plane_width(shape: tuple[int, ...], pattern: Pattern | None) -> int:

@@ -219,7 +219,8 @@ def _train_once(start: Cell, problem: Problem, name: str, benchmark: Any, keep: 
     action = problem.action(cls, cls.build(problem.tensor))
     begin = time.perf_counter()
     result = benchmark.pedantic(action, rounds=1, iterations=1)
-    seconds = time.perf_counter() - begin
+    elapsed = time.perf_counter() - begin
+    fetched = problem.seconds(result)
     quality = problem.quality(problem.outputs(result))
     artifact = problem.artifact(result)
     if artifact is not None and keep is not None:
@@ -228,7 +229,7 @@ def _train_once(start: Cell, problem: Problem, name: str, benchmark: Any, keep: 
         start,
         status="ok",
         reason=None,
-        time_s=seconds,
+        time_s=elapsed if fetched is None else fetched,
         rounds=1,
         inner_iterations=1,
         quality=quality.value if quality else None,
@@ -240,21 +241,21 @@ def _facts(
     start: Cell, problem: Problem, cls: type[Representation], built: Representation, error: float, tolerance: float
 ) -> Cell:
     """Return the cell with everything that needs no clock."""
-    storage = built.storage()
-    tensor = problem.tensor
-    nonzeros = int(torch.count_nonzero(tensor))
+    storage = problem.storage(cls, built)
+    size = problem.tensor.element_size()
+    nonzeros, elements = problem.counts()
     parts = problem.native_parts()
     origins = {cls.provenance(part) for part in parts}
     return dataclasses.replace(
         start,
         provenance="native" if origins <= {"native"} else "derived",
         kernel=" + ".join(dict.fromkeys(built.kernel(part) for part in parts)) or "build",
-        achieved_sparsity=1.0 - nonzeros / tensor.numel(),
+        achieved_sparsity=1.0 - nonzeros / elements,
         stored_bytes=storage.stored_bytes,
         value_bytes=storage.value_bytes,
         index_bytes=storage.index_bytes,
-        dense_bytes=tensor.numel() * tensor.element_size(),
-        fill=storage.value_bytes / tensor.element_size() / nonzeros if nonzeros else None,
+        dense_bytes=elements * size,
+        fill=storage.value_bytes / size / nonzeros if nonzeros else None,
         relative_error=error,
         tolerance=tolerance,
     )

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+import torch
 from torch import Tensor
 
-from sparsebench.representations.base import Representation, Spec
+from sparsebench.representations.base import Representation, Spec, Storage
 from sparsebench.suites.cell import Case
 
 Action = Callable[[], Any]
@@ -75,6 +76,18 @@ class Problem(ABC):
     def held(self, result: Any) -> tuple[Tensor, ...]:
         """Return the tensors that an action hands back, as stored; what it allocates beyond them is workspace."""
         return self.outputs(result)
+
+    def storage(self, cls: type[Representation], built: Representation) -> Storage:
+        """Return the bytes that the case holds in a representation; more than `built` if that is only a part of it."""
+        return built.storage()
+
+    def counts(self) -> tuple[int, int]:
+        """Return how many of the numbers that are stored are not zero, and how many there are when dense."""
+        return int(torch.count_nonzero(self.tensor)), self.tensor.numel()
+
+    def seconds(self, result: Any) -> float | None:
+        """Return how long a training took that was not run just now, but fetched; None for what the clock says."""
+        return None
 
     def artifact(self, result: Any) -> tuple[str, Mapping[str, np.ndarray]] | None:
         """Return a file name and arrays to keep in the run folder as .npz, for the report's pictures."""

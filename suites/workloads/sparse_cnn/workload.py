@@ -1,0 +1,111 @@
+"""List the cases of the sparse CNN: its trainings, and the trained networks on every representation."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+from sparsebench.representations.pattern import Pattern
+from sparsebench.suites.cell import Case
+from sparsebench.suites.workloads.problem import Problem
+from sparsebench.suites.workloads.sparse_cnn import images, plans
+from sparsebench.suites.workloads.sparse_cnn.net_problems import NetProblem, StepProblem
+from sparsebench.suites.workloads.sparse_cnn.plans import Plan
+from sparsebench.suites.workloads.sparse_cnn.settings import BLOCK
+from sparsebench.suites.workloads.sparse_cnn.train_problem import TrainProblem
+from sparsebench.suites.workloads.sparse_cnn.training import one_thread, train
+
+__all__ = ["cases", "problem"]
+
+SUITE = "sparse_cnn"
+BATCH = 64
+"""Images of a timed pass."""
+KERNEL = 9
+"""Weights of a plane of the convolutions that are pruned."""
+OPERATIONS: dict[str, type[NetProblem]] = {"inference": NetProblem, "training_step": StepProblem}
+BLOCKS: dict[str, tuple[int, int]] = {
+    "element": (1, 1),
+    "plane": (1, KERNEL),
+    "channel": (1, KERNEL),
+    "block": (BLOCK, BLOCK * KERNEL),
+}
+
+
+def cases(profile: str) -> list[Case]:
+    """Return the cases of a profile: the trainings, each on every seed, then the timed networks of seed 0.
+
+    quick: one seed, 20,000 images seen a training, networks of every pattern at 90 %, a training step of planes alone.
+    full: ten seeds, longer trainings, two sparsities. gpu: nothing, as the CNN is trained and timed on the CPU.
+
+    Raises:
+        ValueError: if the profile is unknown.
+    """
+    if profile == "gpu":
+        return []
+    trainings = [
+        _case(plan, "train", plan.seen, seed, "dense")
+        for seed in range(plans.SEEDS.get(profile, 1))
+        for plan in plans.plans(profile)
+    ]
+    timed = [
+        _case(plan, operation, BATCH)
+        for plan in plans.timed(profile)
+        for operation in OPERATIONS
+        if profile == "full" or operation == "inference" or plan.settings.pattern == "plane"
+    ]
+    return trainings + timed
+
+
+def _case(plan: Plan, operation: str, count: int, seed: int = 0, representation: str | None = None) -> Case:
+    settings = plan.settings
+    return Case(
+        suite=SUITE,
+        workload=plan.workload,
+        operation=operation,
+        shape=(count, *settings.maps),
+        pattern=Pattern(kind=settings.pattern, block=BLOCKS[settings.pattern]),
+        sparsity=settings.sparsity,
+        seed=seed,
+        representation=representation,
+    )
+
+
+@cache
+def _plans() -> dict[tuple[str, str, float | None], Plan]:
+    """Return the plan of every case by what names it."""
+    found = {}
+    for profile in plans.SEEDS:
+        for plan in plans.plans(profile):
+            case = _case(plan, "train", plan.seen)
+            found[case.workload, case.pattern.label, case.sparsity] = plan
+    return found
+
+
+def problem(case: Case, device: str, data: Path | None) -> Problem:
+    """Make a case concrete. A network that is timed is trained when the store does not have it.
+
+    Raises:
+        DataError: if the data folder is not as expected.
+        ValueError: if the case is none of this suite's.
+    """
+    plan = _plans().get((case.workload, case.pattern.label, case.sparsity))
+    if plan is None:
+        known = ", ".join(sorted({workload for workload, *_ in _plans()}))
+        raise ValueError(
+            f"expected a case of {known}, got {case.workload!r} with {case.pattern.label} at {case.sparsity}"
+        )
+    if case.operation != "train" and case.operation not in OPERATIONS:
+        raise ValueError(f"expected an operation of train, {', '.join(OPERATIONS)}, got {case.operation!r}")
+    found = _images(data)
+    settings = plan.fitted(len(found.x))
+    if case.operation == "train":
+        return TrainProblem(case, device, found, settings)
+    with one_thread():
+        trained = train(settings, case.seed, found)
+    count = case.shape[0]
+    return OPERATIONS[case.operation](case, device, trained, found.test_x[:count], found.test_y[:count])
+
+
+@cache
+def _images(data: Path | None) -> images.Images:
+    return images.load(data)
