@@ -168,6 +168,47 @@ class PlaneTensor:
         keep = _above(self.values[:, None], _checked(tolerance)).flatten().nonzero().flatten()
         return self._at(self.shape, self.places()[keep], self.values.index_select(0, keep))
 
+    def largest(self, k: int, by: str = "max") -> Self:
+        """Return the k best stored planes of each row, copied; scores and ties as in `top_k`.
+
+        Raises:
+            ValueError: if k is negative, or there is no such score.
+        """
+        if by not in SCORES or k < 0:
+            raise ValueError(f"expected k of at least 0 and a score of {', '.join(SCORES)}, got {k} and {by!r}")
+        score = _score(self.values[:, None], by).flatten()
+        order = torch.argsort(score, descending=True, stable=True)
+        order = order[torch.argsort(self.rows()[order], stable=True)]
+        starts = torch.repeat_interleave(self.crow[:-1].long(), self.crow.diff(), output_size=self.planes)
+        rank = torch.arange(self.planes, device=order.device) - starts
+        keep = order[rank < k].sort().values
+        return self._at(self.shape, self.places()[keep], self.values.index_select(0, keep))
+
+    def columns(self, numbers: Tensor) -> Self:
+        """Return the tensor of some columns, x[:, numbers], copied.
+
+        Args:
+            numbers: ascending, none twice.
+        """
+        place = torch.full((self.shape[1],), -1, dtype=torch.int64, device=self.col.device)
+        place[numbers.long()] = torch.arange(numbers.numel(), device=place.device)
+        column = place[self.col.long()]
+        keep = (column >= 0).nonzero().flatten()
+        rows, _, height, width = self.shape
+        places = self.rows()[keep] * numbers.numel() + column[keep]
+        return self._at((rows, numbers.numel(), height, width), places, self.values.index_select(0, keep))
+
+    def shifted(self, first: int, count: int) -> Self:
+        """Return the same planes as columns first, first + 1 … of a tensor with `count` columns, sharing the values.
+
+        Raises:
+            ValueError: if they do not fit in there.
+        """
+        if not 0 <= first <= count - self.shape[1]:
+            raise ValueError(f"expected {self.shape[1]} columns to fit into {count} from {first} on; choose others")
+        rows, _, height, width = self.shape
+        return dataclasses.replace(self, shape=(rows, count, height, width), col=self.col + first)
+
     def transpose_planes(self) -> Self:
         """Return the tensor (d1, d0, h, w) with rows and columns of planes exchanged, copied."""
         rows, columns, height, width = self.shape

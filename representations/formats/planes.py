@@ -12,6 +12,7 @@ from torch import Tensor
 from sparsebench.kernels.block_sparse.layout import BlockIndex
 from sparsebench.kernels.csr.layout import RowIndex
 from sparsebench.kernels.plane_conv.geometry import Geometry
+from sparsebench.kernels.plane_conv.layout import SharedMaps
 from sparsebench.kernels.plane_conv.products import backend
 from sparsebench.representations._derived_conv import check_operand, weight_shape
 from sparsebench.representations.base import Pair, Representation, Spec, Storage, check_dimensions
@@ -100,6 +101,11 @@ class Planes(Representation):
         index = self._grid
         return PlaneTensor(shape=shape, crow=index.crow, col=index.col, values=self.values.reshape(-1, *shape[2:]))
 
+    @property
+    def maps(self) -> SharedMaps | None:
+        """Return the output and input maps that are stored if all their pairs are, else None."""
+        return self._store.maps if isinstance(self._store, SharedPlanes) else None
+
     @cached_property
     def _grid(self) -> RowIndex:
         """Return which planes of the grid (d0, d1) are stored; arrays of pairs are shared."""
@@ -124,8 +130,7 @@ class Planes(Representation):
     def kernel(self, operation: str) -> str:
         """Return "gather-gemm" for shared planes, else what the block kernels are called; or what convolves."""
         if operation == "conv2d_with" or (operation in _conv.CONVOLUTIONS and len(self.shape) == 4):
-            maps = self._store.maps if isinstance(self._store, SharedPlanes) else None
-            return _conv.kernel_name(self.device.type, maps, operation)
+            return _conv.kernel_name(self.device.type, self.maps, operation)
         return self._store.kernel(operation)
 
     def to_dense(self) -> Tensor:
