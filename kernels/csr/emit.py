@@ -74,6 +74,24 @@ class Tailed(Emitter):
             value = self._round_bfloat16(value, self.lanes)
         self._masked_store(kind, value, address, self._mask, self.size)
 
+    def read_every(self, address: str, step: int, count: str) -> str:
+        """Return the first `count` of every `step`-th element from an address on, 0 in the lanes behind them."""
+        kind = f"<{self.lanes} x {self._bits()}>"
+        reach = self.add(self.mul(count, str(step)), str(1 - step))  # elements from the first to the last one
+        found = "zeroinitializer"
+        for part in range(step):
+            # a vector at a time, as far as it lies inside; of it the lanes that are asked for take their places
+            inside = self._first(self.let(f"sub i64 {reach}, {part * self.lanes}"), self.lanes)
+            at = self.add(address, str(part * self.lanes * self.size))
+            raw = self._masked_load(kind, at, inside, self.size)
+            lanes = [
+                self.lanes + i * step - part * self.lanes if i * step // self.lanes == part else i
+                for i in range(self.lanes)
+            ]
+            which = "<" + ", ".join(f"i32 {lane}" for lane in lanes) + ">"
+            found = self.let(f"shufflevector {kind} {found}, {kind} {raw}, <{self.lanes} x i32> {which}")
+        return found
+
     def read_computed(self, address: str) -> str:
         """Return a vector of sums."""
         return self.load(self.vector(self.scalar), address, self.computed_size)

@@ -62,7 +62,9 @@ class Layout:
         buffer = np.empty(which.size * self.plane + SLACK, source.dtype)
         buffer[which.size * self.plane :] = 0
         origins = np.array(self.origins, np.int64).reshape(-1, 2)
-        _fill(source, which, origins, *self.step, self.rows, self.pitch, buffer, copier(source.dtype.name))
+        _fill(
+            source, which, origins, *self.step, self.rows, self.pitch, buffer, copier(source.dtype.name, self.step[1])
+        )
         return buffer
 
 
@@ -158,9 +160,9 @@ def beside(layout: Layout, size: Pair, lanes: int) -> Layout:
     return Layout(origins=((0, 0),), step=(1, 1), rows=max(size[0], -(-whole // layout.pitch)), pitch=layout.pitch)
 
 
-def copier(dtype: str) -> int:
-    """Return the address of the kernel that copies rows."""
-    return address(Kernel(kind="copy", dtype=dtype, rows=1, vectors=1, lanes=tiles.lanes(dtype)))
+def copier(dtype: str, step: int = 1) -> int:
+    """Return the address of the kernel that copies rows, of the source every `step`-th element."""
+    return address(Kernel(kind="copy", dtype=dtype, rows=1, vectors=1, lanes=tiles.lanes(dtype), step=step))
 
 
 @njit(**PARALLEL)  # type: ignore[untyped-decorator]
@@ -178,22 +180,18 @@ def _fill(
             first, last = _inside(left, across, width, pitch)
             begin = (k * phases + f) * rows * pitch
             buffer[begin : begin + rows * pitch] = 0
-            if across == 1:
-                call(
-                    copy,
-                    (
-                        source.ctypes.data + ((which[k] * height + top + low * down) * width + left + first) * size,
-                        down * width * size,
-                        buffer.ctypes.data + (begin + low * pitch + first) * size,
-                        pitch * size,
-                        high - low,
-                        last - first,
-                    ),
-                )
-            else:
-                for q in range(low, high):
-                    for j in range(first, last):
-                        buffer[begin + q * pitch + j] = source[which[k], top + q * down, left + j * across]
+            call(
+                copy,
+                (
+                    source.ctypes.data
+                    + ((which[k] * height + top + low * down) * width + left + first * across) * size,
+                    down * width * size,
+                    buffer.ctypes.data + (begin + low * pitch + first) * size,
+                    pitch * size,
+                    high - low,
+                    last - first,
+                ),
+            )
 
 
 @njit(**SERIAL)  # type: ignore[untyped-decorator]

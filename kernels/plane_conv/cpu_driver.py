@@ -76,11 +76,14 @@ def gather(
     size, room = out.itemsize, band * pitch + widths.max()
     for part in prange(bounds.size - 1):
         sums = np.empty(8 * room, out.dtype)
+        sample = np.searchsorted(starts, bounds[part], side="right") - 1
         for unit in range(bounds[part], bounds[part + 1]):
             # bands of a sample one after the other, all groups in each: what they read stays in the cache
-            sample = np.searchsorted(starts, unit, side="right") - 1
+            while starts[sample + 1] <= unit:
+                sample += 1
             within, groups = unit - starts[sample], highs[sample] - lows[sample]
-            y, g = within // groups * band, lows[sample] + within % groups
+            step = within // groups
+            y, g = step * band, lows[sample] + within - step * groups
             rows, which = count[g], 0
             while 8 >> which > rows:
                 which += 1
@@ -158,10 +161,13 @@ def slide(
     usual, final, lanes = table
     size = values.itemsize
     for part in prange(bounds.size - 1):
+        sample = np.searchsorted(starts, bounds[part], side="right") - 1
         for unit in range(bounds[part], bounds[part + 1]):
-            sample = np.searchsorted(starts, unit, side="right") - 1
+            while starts[sample + 1] <= unit:
+                sample += 1
             within, groups = unit - starts[sample], highs[sample] - lows[sample]
-            y, g = within // groups * band, lows[sample] + within % groups
+            step = within // groups
+            y, g = step * band, lows[sample] + within - step * groups
             start = buffer.ctypes.data + sample * batches[0] * size
             to = out.ctypes.data + (g * plane + sample * batches[1]) * size
             kernel = usual if height - y >= band else final

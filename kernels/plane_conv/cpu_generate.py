@@ -35,7 +35,7 @@ places and reads are lists of int64 byte offsets.
   reads[e]. Whole vectors are written.
 - rows: entry e has its taps at values + places[e] and reads at x + reads[e]; `pitch` is from row to row of x; lanes
   from `tail` on are not written.
-- copy: `height` rows of `width` elements.
+- copy: `height` rows of `width` elements; of the source every `step`-th.
 - dots: plane r of the gradient stands at g + r·g_row, the shifted plane c at x + reads[c]; `length` elements, a whole
   number of vectors, of `batch` samples. The sums (rows, vectors) are written side by side.
 """
@@ -54,6 +54,7 @@ class Kernel:
         taps: (kh, kw) of "rows", else (0, 0).
         dilation: (down, across) of "rows".
         flipped: whether "rows" takes the taps in reverse order, as the gradient of x does.
+        step: of "copy", from element to element of the source.
         apart: whether "gather" looks its weights up where they stand; else they are packed, `rows` for every entry.
     """
 
@@ -65,13 +66,14 @@ class Kernel:
     taps: tuple[int, int] = (0, 0)
     dilation: tuple[int, int] = (1, 1)
     flipped: bool = False
+    step: int = 1
     apart: bool = False
 
     @property
     def name(self) -> str:
         """Return a name that no other function has."""
         shape = f"{self.rows}x{self.vectors}x{self.lanes}"
-        sliding = "_".join(str(n) for n in (*self.taps, *self.dilation, int(self.flipped), int(self.apart)))
+        sliding = "_".join(str(n) for n in (*self.taps, *self.dilation, int(self.flipped), self.step, int(self.apart)))
         return f"conv_{self.kind}_{self.dtype}_{shape}_{sliding}"
 
 
@@ -145,15 +147,24 @@ def _rows(e: Tailed, kernel: Kernel) -> None:
 
 def _copy(e: Tailed, kernel: Kernel) -> None:
     whole = e.let(f"and i64 %width, {-kernel.lanes}")
-    e.limit(e.let(f"sub i64 %width, {whole}"))
+    rest = e.let(f"sub i64 %width, {whole}")
+    e.limit(rest)
+
+    def element(source: str, out: str, number: str, count: str) -> None:
+        at, to = e.add(source, e.mul(number, str(e.size * kernel.step))), e.add(out, e.mul(number, str(e.size)))
+        if count == rest:
+            value = e.read_inside(at) if kernel.step == 1 else e.read_every(at, kernel.step, count)
+            e.write_inside(value, to)
+        else:
+            value = e.read(at, kernel.lanes) if kernel.step == 1 else e.read_every(at, kernel.step, count)
+            e.write(value, to, kernel.lanes)
+
     with e.loop("lines", "0", "%height", "1", []) as lines:
         source = e.add("%source", e.mul("%pitch", lines.counter))
         out = e.add("%out", e.mul("%line", lines.counter))
         with e.loop("vectors", "0", whole, str(kernel.lanes), []) as vectors:
-            at = e.mul(vectors.counter, str(e.size))
-            e.write(e.read(e.add(source, at), kernel.lanes), e.add(out, at), kernel.lanes)
-        at = e.mul(whole, str(e.size))
-        e.write_inside(e.read_inside(e.add(source, at)), e.add(out, at))
+            element(source, out, vectors.counter, str(kernel.lanes))
+        element(source, out, whole, rest)
 
 
 def _dots(e: Tailed, kernel: Kernel) -> None:

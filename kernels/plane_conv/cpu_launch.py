@@ -230,13 +230,14 @@ def _arrays(plan: Plan) -> tuple[np.ndarray, ...]:
 
 def _work(plan: Plan, samples: int, band: int, height: int) -> Shares:
     """Cut the units of all samples into one share a thread, of equal cost as far as it can be."""
-    if plan.samples is None:
-        lows, highs = np.zeros(samples, np.int64), np.full(samples, plan.row.size, np.int64)
-    else:
-        lows, highs = plan.samples[:-1], plan.samples[1:]
     bands = -(-height // band)
     cost = (plan.last - plan.first) * plan.count + 16
-    costs = np.concatenate([np.tile(cost[low:high], bands) for low, high in zip(lows, highs, strict=True)])
+    if plan.samples is None:
+        lows, highs = np.zeros(samples, np.int64), np.full(samples, plan.row.size, np.int64)
+        costs = np.tile(cost, bands * samples)
+    else:
+        lows, highs = plan.samples[:-1], plan.samples[1:]
+        costs = np.concatenate([np.tile(cost[low:high], bands) for low, high in zip(lows, highs, strict=True)])
     starts = np.concatenate([[0], np.cumsum((highs - lows) * bands)]).astype(np.int64)
     return _equal(costs), starts, lows, highs, band
 
