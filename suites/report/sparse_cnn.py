@@ -10,6 +10,7 @@ import pandas as pd
 from sparsebench.suites.report.cnn_figures import accuracy_figures, activity_figures, penalty_figures, plane_pictures
 from sparsebench.suites.report.cnn_pareto import pareto_figures, pareto_table, timed_cells
 from sparsebench.suites.report.cnn_runs import Setting, seeds
+from sparsebench.suites.report.cnn_step import step_table, step_text
 from sparsebench.suites.report.cnn_tables import accuracy_table, contest_table, contest_text, contests
 from sparsebench.suites.report.colours import Look
 from sparsebench.suites.report.table import Section
@@ -40,6 +41,10 @@ def sparse_cnn_section(frame: pd.DataFrame, settings: Sequence[Setting], looks: 
         ]
         tables += [accuracy_table(settings), *([contest_table(against)] if against else [])]
         pictures += [*accuracy_figures(settings), *penalty_figures(settings), *activity_figures(settings)]
+    if (sentence := step_text(frame)) is not None:
+        text.append(sentence)
+    if (where := step_table(frame)) is not None:
+        tables.append(where)
     if not timed.empty:
         tables.append(pareto_table(timed))
         pictures += pareto_figures(timed, looks)

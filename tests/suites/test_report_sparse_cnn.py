@@ -21,6 +21,7 @@ from sparsebench.suites.report import read_run, write_report
 from sparsebench.suites.report.cnn_figures import penalty_figure, side_by_side
 from sparsebench.suites.report.cnn_pareto import timed_cells, undominated
 from sparsebench.suites.report.cnn_runs import Setting, read_trained
+from sparsebench.suites.report.cnn_step import step_table, step_text
 from sparsebench.suites.report.cnn_tables import accuracy_table, contest_text, contests
 
 LAYERS = {"first": (8, 1), "second": (16, 8), "third": (16, 16)}
@@ -309,3 +310,41 @@ def test_settings_without_a_penalty_are_plain(tmp_path: Path) -> None:
     assert [one.plain for one in settings] == [False, True, False]
     assert {one.method for one in settings} == {"group-lasso, ρ=0.1", "group-lasso", "group-lasso, k=0.5"}
     assert isinstance(settings[0], Setting)
+
+
+def step_cells(speedup: float) -> list[Cell]:
+    """Return a training step of 10 ms dense, of which 4 ms and 3 ms are layers that are as many times faster."""
+    found = []
+    for operation, dense in (("training_step", 0.010), ("conv2_step", 0.004), ("conv3_step", 0.003)):
+        case = Case(
+            suite="sparse_cnn", workload="digits CNN", operation=operation, shape=(128, 32, 64, 64),
+            pattern=Pattern(kind="plane", block=(1, 9)), sparsity=0.9,
+        )  # fmt: skip
+        cell = blank(case, "planes", "cpu", status="ok", reason=None)
+        saved = 0.007 * (1 - 1 / speedup) if operation == "training_step" else dense * (1 - 1 / speedup)
+        own = dense - saved
+        found.append(dataclasses.replace(cell, time_s=own, reference_time_s=dense, speedup=dense / own))
+    return found
+
+
+def test_where_a_training_steps_time_goes(tmp_path: Path) -> None:
+    frame = read_run(run_of(tmp_path / "run", [], step_cells(4.0))).frame
+    table = step_table(frame)
+    assert table is not None
+    assert table.head[-3:] == ("conv2", "conv3", "rest")
+    (row,) = table.rows
+    assert row[-1].sort == pytest.approx(0.003)  # 10 - 4 - 3, the same on both sides
+    assert row[-3].sort == pytest.approx(0.001)
+    told = step_text(frame)
+    assert told is not None
+    assert "2.1" in told
+    assert "less than twice" not in told
+    slow = step_text(read_run(run_of(tmp_path / "slow", [], step_cells(1.5))).frame)
+    assert slow is not None
+    assert "less than twice as fast" in slow
+
+
+def test_no_training_step_no_word_about_it(tmp_path: Path) -> None:
+    frame = read_run(run_of(tmp_path / "run", study(1))).frame
+    assert step_table(frame) is None
+    assert step_text(frame) is None

@@ -18,6 +18,7 @@ from sparsebench.suites.measure.fidelity import worst_error
 from sparsebench.suites.measure.one_cell import lacking
 from sparsebench.suites.workloads.sparse_cnn import images, plans, store, workload
 from sparsebench.suites.workloads.sparse_cnn.images import Images
+from sparsebench.suites.workloads.sparse_cnn.layer_problem import LayerProblem
 from sparsebench.suites.workloads.sparse_cnn.net_problems import NetProblem, StepProblem
 from sparsebench.suites.workloads.sparse_cnn.network import parameters
 from sparsebench.suites.workloads.sparse_cnn.settings import Settings
@@ -59,7 +60,7 @@ def case_of(operation: str, trained: Trained) -> Case:
 
 
 def net_problem(kind: type[NetProblem], trained: Trained, digits: Images) -> NetProblem:
-    operation = next(name for name, known in workload.OPERATIONS.items() if known is kind)
+    operation = next(name for name, known in workload.NETS.items() if known is kind)
     return kind(case_of(operation, trained), "cpu", trained, digits.test_x[:8], digits.test_y[:8])
 
 
@@ -69,7 +70,7 @@ def test_cases() -> None:
         assert len({case.key for case in found}) == len(found)
         assert {case.suite for case in found} == {"sparse_cnn"}
         timed = [case for case in found if case.operation != "train"]
-        assert {case.operation for case in timed} == {"inference", "training_step"}
+        assert {case.operation for case in timed} == {"inference", "training_step", "conv2_step", "conv3_step"}
         assert {case.pattern.kind for case in timed} == {"element", "block", "plane", "channel"}
         assert all(case.representation == "dense" for case in found if case.operation == "train")
         assert {case.seed for case in found} == set(range(plans.SEEDS[profile]))
@@ -110,6 +111,23 @@ def test_training_problem_gives_accuracy_and_pictures(digits: Images, tmp_path: 
     again = problem.action(registry.load("dense"), registry.load("dense").build(problem.tensor))()
     assert again.accuracy == trained.accuracy
     assert any(file.name.startswith("magnitude-plane-0.8-maps8x16x16-seed0") for file in store.folder().iterdir())
+
+
+@pytest.mark.parametrize("name", ["conv2", "conv3"])
+@pytest.mark.parametrize("representation", ["planes", "csr", "dense"])
+def test_a_layer_alone_meets_what_it_meets_in_the_network(
+    name: str, representation: str, trained: Trained, digits: Images
+) -> None:
+    problem = LayerProblem(case_of(f"{name}_step", trained), "cpu", trained, digits.test_x[:8], name)
+    cls = registry.load(representation)
+    outputs = problem.outputs(problem.action(cls, cls.build(problem.tensor))())
+    assert worst_error(outputs, problem.oracle()) < TOLERANCE
+    whole: list[torch.Tensor] = []
+    net = net_problem(NetProblem, trained, digits).net
+    net.get_submodule(name).register_forward_hook(lambda part, met, y: whole.append(y - part.bias[:, None, None]))
+    with torch.no_grad():
+        net(digits.test_x[:8])
+    assert worst_error((outputs[0],), (whole[0].double(),)) < TOLERANCE
 
 
 @pytest.mark.parametrize("kind", [NetProblem, StepProblem], ids=["inference", "training_step"])

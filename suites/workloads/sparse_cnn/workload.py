@@ -9,7 +9,9 @@ from sparsebench.representations.pattern import Pattern
 from sparsebench.suites.cell import Case
 from sparsebench.suites.workloads.problem import Problem
 from sparsebench.suites.workloads.sparse_cnn import images, plans
+from sparsebench.suites.workloads.sparse_cnn.layer_problem import LayerProblem
 from sparsebench.suites.workloads.sparse_cnn.net_problems import NetProblem, StepProblem
+from sparsebench.suites.workloads.sparse_cnn.network import PRUNABLE
 from sparsebench.suites.workloads.sparse_cnn.plans import Plan
 from sparsebench.suites.workloads.sparse_cnn.settings import BLOCK
 from sparsebench.suites.workloads.sparse_cnn.train_problem import TrainProblem
@@ -18,11 +20,13 @@ from sparsebench.suites.workloads.sparse_cnn.training import one_thread, train
 __all__ = ["cases", "problem"]
 
 SUITE = "sparse_cnn"
-BATCH = 64
-"""Images of a timed pass."""
+BATCHES: dict[str, int] = {"inference": 64, "training_step": 128, "conv2_step": 128, "conv3_step": 128}
+"""Images of a timed pass, by operation. A step has as many as the trainings have; those of single layers tell where its
+time goes."""
 KERNEL = 9
 """Weights of a plane of the convolutions that are pruned."""
-OPERATIONS: dict[str, type[NetProblem]] = {"inference": NetProblem, "training_step": StepProblem}
+NETS: dict[str, type[NetProblem]] = {"inference": NetProblem, "training_step": StepProblem}
+LAYERS: dict[str, str] = {f"{name}_step": name for name in PRUNABLE}
 BLOCKS: dict[str, tuple[int, int]] = {
     "element": (1, 1),
     "plane": (1, KERNEL),
@@ -34,7 +38,8 @@ BLOCKS: dict[str, tuple[int, int]] = {
 def cases(profile: str) -> list[Case]:
     """Return the cases of a profile: the trainings, each on every seed, then the timed networks of seed 0.
 
-    quick: one seed, 20,000 images seen a training, networks of every pattern at 90 %, a training step of planes alone.
+    quick: one seed, 20,000 images seen a training, networks of every pattern at 90 %, a training step of whole planes
+    alone, as it is and layer by layer.
     full: ten seeds, longer trainings, two sparsities. gpu: nothing, as the CNN is trained and timed on the CPU.
 
     Raises:
@@ -48,9 +53,9 @@ def cases(profile: str) -> list[Case]:
         for plan in plans.plans(profile)
     ]
     timed = [
-        _case(plan, operation, BATCH)
+        _case(plan, operation, count)
         for plan in plans.timed(profile)
-        for operation in OPERATIONS
+        for operation, count in BATCHES.items()
         if profile == "full" or operation == "inference" or plan.settings.pattern == "plane"
     ]
     return trainings + timed
@@ -94,8 +99,8 @@ def problem(case: Case, device: str, data: Path | None) -> Problem:
         raise ValueError(
             f"expected a case of {known}, got {case.workload!r} with {case.pattern.label} at {case.sparsity}"
         )
-    if case.operation != "train" and case.operation not in OPERATIONS:
-        raise ValueError(f"expected an operation of train, {', '.join(OPERATIONS)}, got {case.operation!r}")
+    if case.operation != "train" and case.operation not in BATCHES:
+        raise ValueError(f"expected an operation of train, {', '.join(BATCHES)}, got {case.operation!r}")
     found = _images(data)
     settings = plan.fitted(len(found.x))
     if case.operation == "train":
@@ -103,7 +108,9 @@ def problem(case: Case, device: str, data: Path | None) -> Problem:
     with one_thread():
         trained = train(settings, case.seed, found)
     count = case.shape[0]
-    return OPERATIONS[case.operation](case, device, trained, found.test_x[:count], found.test_y[:count])
+    if case.operation in LAYERS:
+        return LayerProblem(case, device, trained, found.test_x[:count], LAYERS[case.operation])
+    return NETS[case.operation](case, device, trained, found.test_x[:count], found.test_y[:count])
 
 
 @cache
