@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from sparsebench.kernels.plane_conv.geometry import Pair
 from sparsebench.representations._checks_products import expect_laid_out
 from sparsebench.representations._checks_state import expect_storage
 from sparsebench.representations._subject import SkipError, Subject, WrongError, expect_close, expect_same
-from sparsebench.representations.base import Pair, Representation
+from sparsebench.representations.base import Representation
 from sparsebench.representations.pattern import Pattern
 
 _ELEMENT = Pattern(kind="element")

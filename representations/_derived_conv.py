@@ -7,41 +7,19 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from sparsebench.kernels.plane_conv.geometry import Geometry, Pair
+
 if TYPE_CHECKING:
     from sparsebench.representations.base import Representation
 
-Pair = tuple[int, int]
-
 
 def output_size(size: Pair, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair) -> Pair:
-    """Return (h', w') of a convolution: ⌊(size + 2·padding − dilation·(kernel − 1) − 1) / stride⌋ + 1.
-
-    Args:
-        size: (h, w) of the input.
-        kernel: (kh, kw).
-        stride: at least (1, 1).
-        padding: zeros added on both sides, at least (0, 0).
-        dilation: at least (1, 1).
+    """Return (h', w') of a convolution of an input (h, w).
 
     Raises:
         ValueError: if one is no pair of ints or too small, or the kernel does not fit into the padded input.
     """
-    for name, pair, least in (("stride", stride, 1), ("padding", padding, 0), ("dilation", dilation, 1)):
-        if not isinstance(pair, (tuple, list)) or len(pair) != 2 or not all(type(part) is int for part in pair):
-            raise ValueError(f"expected {name} as a pair of ints (rows, columns), got {pair!r}; write both")
-        if min(pair) < least:
-            raise ValueError(f"expected {name} of at least ({least}, {least}), got {tuple(pair)}; enlarge it")
-    found = []
-    for place in (0, 1):
-        reach = dilation[place] * (kernel[place] - 1) + 1
-        padded = size[place] + 2 * padding[place]
-        if padded < reach:
-            raise ValueError(
-                f"expected an input of at least {reach} in {('height', 'width')[place]}, as a kernel {tuple(kernel)} "
-                f"of dilation {tuple(dilation)} reaches, got {padded} with its padding; pad it more"
-            )
-        found.append((padded - reach) // stride[place] + 1)
-    return found[0], found[1]
+    return Geometry(kernel=kernel, stride=stride, padding=padding, dilation=dilation).output(size)
 
 
 def weight_shape(self: Representation, operation: str) -> tuple[int, int, int, int]:

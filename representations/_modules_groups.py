@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from sparsebench.representations.base import Pair
+from sparsebench.kernels.plane_conv.geometry import Pair
 
 
 def plain_padding(conv: nn.Conv2d) -> Pair:

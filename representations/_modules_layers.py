@@ -6,12 +6,13 @@ from typing import Any, Self
 
 from torch import Tensor, nn
 
+from sparsebench.kernels.plane_conv.geometry import Pair
 from sparsebench.representations import autograd
 from sparsebench.representations._derived_conv import output_size
 from sparsebench.representations._modules_base import SparseModule
 from sparsebench.representations._modules_groups import expand_groups, expand_mask, plain_padding
 from sparsebench.representations._modules_store import refusal, store_at, usable_class
-from sparsebench.representations.base import Pair, Representation
+from sparsebench.representations.base import Representation
 from sparsebench.representations.pattern import Pattern
 
 

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from sparsebench.kernels.plane_conv.geometry import Pair
 from sparsebench.representations._derived_conv import output_size
-from sparsebench.representations.base import Pair, Representation
+from sparsebench.representations.base import Representation
 
 
 class _Matmul(torch.autograd.Function):

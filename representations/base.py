@@ -9,11 +9,9 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor
 
+from sparsebench.kernels.plane_conv.geometry import Pair
 from sparsebench.representations import _derived_conv
 from sparsebench.representations.pattern import Pattern
-
-Pair = tuple[int, int]
-"""(rows, columns) of a stride, a padding, a dilation or a size."""
 
 OPERATIONS: tuple[str, ...] = (
     "matmul",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 Pair = tuple[int, int]
+"""(rows, columns) of a stride, a padding, a dilation or a size."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,10 +30,11 @@ class Geometry:
     def __post_init__(self) -> None:
         for name, least in (("kernel", 1), ("stride", 1), ("padding", 0), ("dilation", 1)):
             pair = getattr(self, name)
-            if not (isinstance(pair, tuple) and len(pair) == 2 and all(isinstance(n, int) for n in pair)):
-                raise ValueError(f"expected {name} as two ints (down, across), got {pair!r}; write (n, n)")
+            if not isinstance(pair, (tuple, list)) or len(pair) != 2 or not all(type(part) is int for part in pair):
+                raise ValueError(f"expected {name} as a pair of ints (rows, columns), got {pair!r}; write both")
             if min(pair) < least:
-                raise ValueError(f"expected {name} of at least {least} down and across, got {pair}")
+                raise ValueError(f"expected {name} of at least ({least}, {least}), got {tuple(pair)}; enlarge it")
+            object.__setattr__(self, name, tuple(pair))
 
     @property
     def taps(self) -> int:
@@ -40,26 +42,19 @@ class Geometry:
         return self.kernel[0] * self.kernel[1]
 
     def output(self, size: Pair) -> Pair:
-        """Return (h', w') for planes of `size` (h, w).
+        """Return (h', w') for planes (h, w): ⌊(size + 2·padding − dilation·(kernel − 1) − 1) / stride⌋ + 1.
 
         Raises:
             ValueError: if the kernel does not fit into the padded plane.
         """
-        down, across = (
-            (n + 2 * p - d * (k - 1) - 1) // s + 1 if n + 2 * p >= d * (k - 1) + 1 else 0
-            for n, p, d, k, s in zip(size, self.padding, self.dilation, self.kernel, self.stride, strict=True)
-        )
-        if down < 1 or across < 1:
-            raise ValueError(
-                f"expected planes of at least the kernel's extent, got planes {size} for kernel {self.kernel}, padding "
-                f"{self.padding}, dilation {self.dilation}; pad more"
-            )
-        return down, across
-
-    def offsets(self) -> tuple[Pair, ...]:
-        """Return for every tap, row-major, where it reads x for the output at (0, 0): below 0 is padding."""
-        return tuple(
-            (i * self.dilation[0] - self.padding[0], j * self.dilation[1] - self.padding[1])
-            for i in range(self.kernel[0])
-            for j in range(self.kernel[1])
-        )
+        found = []
+        for place in (0, 1):
+            reach = self.dilation[place] * (self.kernel[place] - 1) + 1
+            padded = size[place] + 2 * self.padding[place]
+            if padded < reach:
+                raise ValueError(
+                    f"expected an input of at least {reach} in {('height', 'width')[place]}, as a kernel {self.kernel} "
+                    f"of dilation {self.dilation} reaches, got {padded} with its padding; pad it more"
+                )
+            found.append((padded - reach) // self.stride[place] + 1)
+        return found[0], found[1]

@@ -19,7 +19,7 @@ from torch import Tensor
 from sparsebench.kernels.block_sparse.layout import BlockIndex
 from sparsebench.kernels.csr.layout import RowIndex
 from sparsebench.kernels.plane_conv.geometry import Geometry, Pair
-from sparsebench.kernels.plane_conv.layout import SharedMaps, check, check_gradient, maps_of
+from sparsebench.kernels.plane_conv.layout import SharedMaps, check, check_gradient, maps_of, whole_planes
 from sparsebench.kernels.plane_conv.triton_launch import (
     INTERPRETED,
     Terms,
@@ -36,15 +36,10 @@ from sparsebench.kernels.plane_conv.triton_steps import forward_step, input_step
 __all__ = [
     "DTYPES", "INTERPRETED", "blocks", "blocks_input", "blocks_values", "compile_sources", "elements",
     "elements_input", "elements_values", "planes", "planes_input", "planes_weight", "shared", "shared_input",
-    "shared_values", "whole_planes",
+    "shared_values",
 ]  # fmt: skip
 
 DTYPES: tuple[torch.dtype, ...] = (torch.float32, torch.float16, torch.bfloat16)
-
-
-def whole_planes(index: BlockIndex, geometry: Geometry) -> bool:
-    """Return whether the blocks of a matrix (out, in · kh · kw) are made of whole kernels, as these kernels want."""
-    return index.block[1] % geometry.taps == 0 and index.shape[1] % geometry.taps == 0
 
 
 def shared(geometry: Geometry, maps: SharedMaps, values: Tensor, x: Tensor) -> Tensor:
@@ -230,13 +225,7 @@ def _check_blocks(geometry: Geometry, index: BlockIndex, values: Tensor) -> Pair
 
 def _check_whole(geometry: Geometry, index: BlockIndex) -> Pair:
     """Return (out, in), or raise ValueError unless blocks are made of whole kernels."""
-    maps = maps_of(index.shape, geometry)
-    if not whole_planes(index, geometry):
-        raise ValueError(
-            f"expected blocks whose width is a multiple of {geometry.taps} for a kernel {geometry.kernel}, got "
-            f"{index.block}; use the derived form"
-        )
-    return index.shape[0], maps
+    return index.shape[0], whole_planes(index, geometry)
 
 
 def _check_both(geometry: Geometry, shape: Pair, device: torch.device, g: Tensor, x: Tensor) -> None:

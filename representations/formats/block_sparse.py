@@ -10,7 +10,8 @@ from torch import Tensor
 
 from sparsebench.kernels.block_sparse.layout import BlockIndex, blocks_from_elements, dense_from_blocks
 from sparsebench.kernels.block_sparse.products import backend
-from sparsebench.representations.base import Pair, Representation, Spec, Storage, coo_matrix
+from sparsebench.kernels.plane_conv.geometry import Pair
+from sparsebench.representations.base import Representation, Spec, Storage, coo_matrix
 from sparsebench.representations.formats import _conv
 from sparsebench.representations.pattern import Pattern
 

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from sparsebench.kernels.csr.layout import RowIndex, dense_from_elements
-from sparsebench.representations.base import Pair, Representation, Spec, Storage, coo_matrix
+from sparsebench.kernels.plane_conv.geometry import Pair
+from sparsebench.representations.base import Representation, Spec, Storage, coo_matrix
 from sparsebench.representations.formats import _conv
 from sparsebench.representations.pattern import Pattern
 

@@ -7,7 +7,8 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from sparsebench.representations.base import Pair, Representation, Storage, strided_matrix
+from sparsebench.kernels.plane_conv.geometry import Pair
+from sparsebench.representations.base import Representation, Storage, strided_matrix
 from sparsebench.representations.formats import _dense_conv
 from sparsebench.representations.pattern import Pattern
 

@@ -11,11 +11,11 @@ from torch import Tensor
 
 from sparsebench.kernels.block_sparse.layout import BlockIndex
 from sparsebench.kernels.csr.layout import RowIndex
-from sparsebench.kernels.plane_conv.geometry import Geometry
+from sparsebench.kernels.plane_conv.geometry import Geometry, Pair
 from sparsebench.kernels.plane_conv.layout import SharedMaps
 from sparsebench.kernels.plane_conv.products import backend
 from sparsebench.representations._derived_conv import check_operand, weight_shape
-from sparsebench.representations.base import Pair, Representation, Spec, Storage, check_dimensions
+from sparsebench.representations.base import Representation, Spec, Storage, check_dimensions
 from sparsebench.representations.formats import _conv
 from sparsebench.representations.formats._shared_planes import SharedPlanes
 from sparsebench.representations.formats.block_sparse import (

@@ -14,6 +14,7 @@ from torch.nn.grad import conv2d_input, conv2d_weight
 from sparsebench.representations import autograd
 from sparsebench.representations.base import Representation, Spec
 from sparsebench.suites.cell import DTYPES, Case
+from sparsebench.suites.workloads import step
 from sparsebench.suites.workloads.conv2d_cases import LAYERS, cases
 from sparsebench.suites.workloads.problem import Action, Problem
 
@@ -180,6 +181,9 @@ class TrainingProblem(ConvProblem):
         """Ask for training."""
         return self._spec("train")
 
+    def _convolve(self, weight: Tensor, x: Tensor) -> Tensor:
+        return torch.nn.functional.conv2d(x, weight, **self.geometry)
+
     def native_parts(self) -> tuple[str, ...]:
         """Return the three convolutions."""
         return ("conv2d", "conv2d_input", "conv2d_values")
@@ -187,36 +191,17 @@ class TrainingProblem(ConvProblem):
     def references(self) -> Mapping[str, Action]:
         """Return the dense forward and backward pass with everything in either order of the elements."""
         return {
-            name: self._dense_step(weight, x, self.g.contiguous(memory_format=FORMATS[name]))
+            name: step.dense(self._convolve, weight, x, self.g.contiguous(memory_format=FORMATS[name]))
             for name, (weight, x) in self._dense_forms.items()
         }
 
-    def _dense_step(self, weight: Tensor, x: Tensor, g: Tensor) -> Action:
-        weight, x = weight.detach().requires_grad_(), x.detach().requires_grad_()
-
-        def step() -> tuple[Tensor, ...]:
-            y = torch.nn.functional.conv2d(x, weight, **self.geometry)
-            return (y, *torch.autograd.grad(y, (weight, x), g))
-
-        return step
-
     def action(self, cls: type[Representation], built: Representation) -> Action:
         """Return forward and backward through the one autograd Function."""
-        leaf = built.values.detach().requires_grad_()
-        x = self.x.detach().requires_grad_()
-
-        def step() -> tuple[Representation, Tensor, Tensor, Tensor]:
-            y = autograd.conv2d(built, x, leaf, **self.geometry)
-            values_gradient, x_gradient = torch.autograd.grad(y, (leaf, x), self.g)
-            return built, y, values_gradient, x_gradient
-
-        return step
+        return step.sparse(lambda values, x: autograd.conv2d(built, x, values, **self.geometry), built, self.x, self.g)
 
     def outputs(self, result: Any) -> tuple[Tensor, ...]:
         """Return (Y, dX, dS at the non-zeros of S); positions that are only fill have no counterpart to judge by."""
-        built, y, values_gradient, x_gradient = result
-        weight_gradient = built.with_values(values_gradient).to_dense()
-        return y.detach(), x_gradient, torch.where(self.tensor != 0, weight_gradient, 0)
+        return step.outputs(self.tensor, result)
 
     def held(self, result: Any) -> tuple[Tensor, ...]:
         """Return (Y, the gradient of the values, dX) as they are handed back."""

@@ -16,6 +16,7 @@ from sparsebench.representations import autograd
 from sparsebench.representations.base import Representation, Spec
 from sparsebench.representations.pattern import Pattern
 from sparsebench.suites.cell import DTYPES, Case
+from sparsebench.suites.workloads import step
 from sparsebench.suites.workloads.matmul_cases import cases
 from sparsebench.suites.workloads.problem import Action, Problem
 
@@ -190,35 +191,15 @@ class TrainingProblem(MatmulProblem):
 
     def references(self) -> Mapping[str, Action]:
         """Return the dense forward and backward pass with the weight in either order."""
-        return {name: self._dense_step(weight) for name, weight in self._dense_forms.items()}
-
-    def _dense_step(self, weight: Tensor) -> Action:
-        leaf = weight.detach().requires_grad_()
-        x = self.x.detach().requires_grad_()
-
-        def step() -> tuple[Tensor, ...]:
-            y = leaf @ x
-            return (y, *torch.autograd.grad(y, (leaf, x), self.g))
-
-        return step
+        return {name: step.dense(torch.matmul, weight, self.x, self.g) for name, weight in self._dense_forms.items()}
 
     def action(self, cls: type[Representation], built: Representation) -> Action:
         """Return forward and backward through the one autograd Function."""
-        leaf = built.values.detach().requires_grad_()
-        x = self.x.detach().requires_grad_()
-
-        def step() -> tuple[Representation, Tensor, Tensor, Tensor]:
-            y = autograd.matmul(built, x, leaf)
-            values_gradient, x_gradient = torch.autograd.grad(y, (leaf, x), self.g)
-            return built, y, values_gradient, x_gradient
-
-        return step
+        return step.sparse(lambda values, x: autograd.matmul(built, x, values), built, self.x, self.g)
 
     def outputs(self, result: Any) -> tuple[Tensor, ...]:
         """Return (Y, dX, dS at the non-zeros of S); positions that are only fill have no counterpart to judge by."""
-        built, y, values_gradient, x_gradient = result
-        weight_gradient = built.with_values(values_gradient).to_dense()
-        return y.detach(), x_gradient, torch.where(self.tensor != 0, weight_gradient, 0)
+        return step.outputs(self.tensor, result)
 
     def held(self, result: Any) -> tuple[Tensor, ...]:
         """Return (Y, the gradient of the values, dX) as they are handed back."""
