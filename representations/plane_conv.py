@@ -43,15 +43,15 @@ def conv2d(
     Raises:
         ValueError: if the operands do not fit.
     """
-    options = {"stride": stride, "padding": padding, "dilation": dilation}
     if isinstance(weight, Tensor):
-        return _planes(x, weight, **options)
+        return _planes(x, weight, stride=stride, padding=padding, dilation=dilation)
     maps = weight.maps if isinstance(weight, Planes) else None
     if maps is None:
-        return autograd.conv2d(weight, x.to_dense(), **options)
+        return autograd.conv2d(weight, x.to_dense(), stride=stride, padding=padding, dilation=dilation)
     _check_weight(weight.shape, x)
     shape = (maps.rows.numel(), maps.maps.numel(), *weight.shape[2:])
-    y = _planes(x.columns(maps.maps), weight.values.reshape(shape), **options)
+    values = weight.values.reshape(shape)
+    y = _planes(x.columns(maps.maps), values, stride=stride, padding=padding, dilation=dilation)
     whole = y.new_zeros((y.shape[0], weight.shape[0], *y.shape[2:]))
     return whole.index_copy(1, maps.rows.long(), y)
 
@@ -112,7 +112,7 @@ def _planes(x: PlaneTensor, weight: Tensor, *, stride: Pair, padding: Pair, dila
     """Return the convolution of stored planes with a dense weight, differentiable in both."""
     _check_weight(tuple(weight.shape), x)
     kernel = (weight.shape[2], weight.shape[3])
-    geometry = Geometry(kernel=kernel, stride=tuple(stride), padding=tuple(padding), dilation=tuple(dilation))
+    geometry = Geometry(kernel=kernel, stride=stride, padding=padding, dilation=dilation)
     index = RowIndex(shape=(x.shape[0], x.shape[1]), crow=x.crow, col=x.col)
     result: Tensor = _Planes.apply(x.values, weight, index, geometry)  # type: ignore[no-untyped-call]
     return result

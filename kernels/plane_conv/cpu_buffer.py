@@ -149,7 +149,7 @@ def _common(origins: tuple[Pair, ...], step: int, width: int, columns: int, most
     shares = []
     for _, left in origins:
         first, last = _inside(left, step, width, columns)
-        shares.append(min(first, columns - last))
+        shares.append(int(min(first, columns - last)))
     return min([most, *shares])
 
 

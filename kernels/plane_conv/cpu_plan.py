@@ -275,7 +275,8 @@ def _runs(total: int, run: int, sizes: tuple[int, ...]) -> tuple[Numbers, Number
 def _bounds(kept: np.ndarray, starts: Numbers) -> Numbers:
     """Return where the kept entries of each run of blocks begin; kept is (blocks, entries of a block)."""
     totals = np.concatenate([[0], np.cumsum(kept.sum(1))]).astype(np.int64)
-    return totals[starts]
+    found: Numbers = totals[starts]
+    return found
 
 
 def _reads(taps: int, sweep: Sweep) -> Numbers:

@@ -100,7 +100,8 @@ def shared_values(geometry: Geometry, maps: SharedMaps, g: Tensor, x: Tensor) ->
 
     def library() -> Tensor:
         options = (geometry.stride, geometry.padding, geometry.dilation)
-        return conv2d_weight(_pick(x, maps.maps), shape, _pick(g, maps.rows), *options)
+        dw: Tensor = conv2d_weight(_pick(x, maps.maps), shape, _pick(g, maps.rows), *options)
+        return dw
 
     return faster("conv2d_values", geometry, maps, x, ours, library).to(g.dtype)
 

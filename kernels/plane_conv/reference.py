@@ -110,12 +110,15 @@ def _forward(geometry: Geometry, weight: Tensor, x: Tensor) -> Tensor:
 def _input(geometry: Geometry, weight: Tensor, g: Tensor, size: Pair) -> Tensor:
     check_gradient(g, weight.shape[0], size, geometry)
     shape = (g.shape[0], weight.shape[1], *size)
-    return conv2d_input(shape, weight, g, geometry.stride, geometry.padding, geometry.dilation)
+    dx: Tensor = conv2d_input(shape, weight, g, geometry.stride, geometry.padding, geometry.dilation)
+    return dx
 
 
 def _weight(geometry: Geometry, shape: Pair, g: Tensor, x: Tensor) -> Tensor:
     check_gradient(g, shape[0], (x.shape[2], x.shape[3]), geometry, batch=x.shape[0])
-    return conv2d_weight(x, (*shape, *geometry.kernel), g, geometry.stride, geometry.padding, geometry.dilation)
+    size = (*shape, *geometry.kernel)
+    dw: Tensor = conv2d_weight(x, size, g, geometry.stride, geometry.padding, geometry.dilation)
+    return dw
 
 
 def _whole(geometry: Geometry, maps: SharedMaps, values: Tensor) -> Tensor:

@@ -32,7 +32,8 @@ def conv2d_input(
     places = output_size(size, shape[2:], stride, padding, dilation)
     check_operand(self, "g", g, (None, shape[0], *places))
     whole = (g.shape[0], shape[1], *size)
-    return torch_conv2d_input(whole, weight.reshape(shape), g.detach(), stride, padding, dilation).contiguous()
+    dx: Tensor = torch_conv2d_input(whole, weight.reshape(shape), g.detach(), stride, padding, dilation)
+    return dx.contiguous()
 
 
 def conv2d_values(self: Representation, g: Tensor, x: Tensor, stride: Pair, padding: Pair, dilation: Pair) -> Tensor:
@@ -41,5 +42,5 @@ def conv2d_values(self: Representation, g: Tensor, x: Tensor, stride: Pair, padd
     check_operand(self, "x", x, (None, shape[1], None, None))
     places = output_size((x.shape[2], x.shape[3]), shape[2:], stride, padding, dilation)
     check_operand(self, "g", g, (x.shape[0], shape[0], *places))
-    gradient = torch_conv2d_weight(x.detach(), shape, g.detach(), stride, padding, dilation)
+    gradient: Tensor = torch_conv2d_weight(x.detach(), shape, g.detach(), stride, padding, dilation)
     return gradient.reshape(self.matrix_shape)
