@@ -42,7 +42,8 @@ def fill(layout: Layout, planes: Tensor, which: np.ndarray) -> np.ndarray:
 class Gathering:
     """Everything that `cpu_driver.gather` takes but the operands: it can be used again for operands of the same sizes.
 
-    Attributes are the arguments of that function; `panel` is how many weights `cpu_driver.pack` writes.
+    Attributes are the arguments of that function; `panel` is how many weights `cpu_driver.pack` writes, `kernels` what
+    the table of kernels is made from, which all share.
     """
 
     plan: tuple[np.ndarray, ...]
@@ -53,15 +54,14 @@ class Gathering:
     work: Shares
     batches: Pair
     sweep: tuple[int, ...]
-    table: np.ndarray
-    widths: np.ndarray
+    kernels: tuple[str, int, bool]
     copy: int
     apart: int
 
     @property
-    def nbytes(self) -> int:
-        """Return the bytes of the arrays."""
-        return sum(a.nbytes for a in (*self.plan, self.begins, self.places, self.reads, *self.work[:-1]))
+    def arrays(self) -> tuple[np.ndarray, ...]:
+        """Return the arrays that are held; two gatherings may share some."""
+        return (*self.plan, self.begins, self.places, self.reads, *self.work[:-1])
 
 
 def prepare(
@@ -94,7 +94,6 @@ def prepare(
         return None
     name, size = str(dtype).removeprefix("torch."), dtype.itemsize
     band = max(1, min(sweep.size[0], WORKING_SET // max(1, depth * pitch * size), PLACES // pitch))
-    table, widths = _gather_table(name, band * pitch, apart > 0)
     sizes = (plan.last - plan.first) * plan.count
     return Gathering(
         plan=_arrays(plan),
@@ -105,8 +104,7 @@ def prepare(
         work=_work(plan, samples, band, sweep.size[0]),
         batches=batches,
         sweep=(pitch, *sweep.size, out[-2] * out[-1], out[-1], *sweep.start, *sweep.step),
-        table=table,
-        widths=widths,
+        kernels=(name, band * pitch, apart > 0),
         copy=copier(name),
         apart=apart,
     )
@@ -133,8 +131,7 @@ def gather(gathering: Gathering | None, values: Tensor, buffer: np.ndarray, out:
         gathering.work,
         gathering.batches,
         gathering.sweep,
-        gathering.table,
-        gathering.widths,
+        *_gather_table(*gathering.kernels),
         gathering.copy,
     )
 
@@ -237,7 +234,9 @@ def _work(plan: Plan, samples: int, band: int, height: int) -> Shares:
         costs = np.tile(cost, bands * samples)
     else:
         lows, highs = plan.samples[:-1], plan.samples[1:]
-        costs = np.concatenate([np.tile(cost[low:high], bands) for low, high in zip(lows, highs, strict=True)])
+        # groups stand sample by sample already; several bands repeat those of each sample
+        parts = [cost] if bands == 1 else [np.tile(cost[a:b], bands) for a, b in zip(lows, highs, strict=True)]
+        costs = np.concatenate(parts)
     starts = np.concatenate([[0], np.cumsum((highs - lows) * bands)]).astype(np.int64)
     return _equal(costs), starts, lows, highs, band
 

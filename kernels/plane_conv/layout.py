@@ -58,8 +58,8 @@ class SharedMaps:
     def nbytes(self) -> int:
         """Return the bytes of both lists, and of what kernels hold by now."""
         held = [part for made in self.made.values() if isinstance(made, list) for part in made if part is not None]
-        total: int = 4 * (self.rows.numel() + self.maps.numel()) + sum(part.nbytes for part in held)
-        return total
+        arrays = {id(array): array.nbytes for part in held for array in part.arrays}
+        return 4 * (self.rows.numel() + self.maps.numel()) + sum(arrays.values())
 
 
 def check(
