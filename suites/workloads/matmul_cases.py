@@ -59,7 +59,7 @@ PAIRS = Pattern(kind="n:m", m=4)
 GROUPS = Pattern(kind="n:m", m=16)
 
 QUICK_LEVELS = (0.5, 0.8, 0.9, 0.97)
-QUICK_ENDS = (0.5, 0.9, 0.97)
+QUICK_ENDS = (0.5, 0.9)
 QUICK_PAIR = (0.8, 0.97)
 FULL_LEVELS = (0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.98, 0.99)
 GROUP_LEVELS = {4: (0.5, 0.75), 16: (0.5, 0.875, 0.9375, 0.75)}

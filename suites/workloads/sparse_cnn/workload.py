@@ -26,6 +26,8 @@ time goes."""
 KERNEL = 9
 """Weights of a plane of the convolutions that are pruned."""
 NETS: dict[str, type[NetProblem]] = {"inference": NetProblem, "training_step": StepProblem}
+QUICK: dict[str, tuple[str, ...]] = {"inference": ("plane", "element")}
+"""Patterns that a short profile times; of other operations whole planes alone."""
 LAYERS: dict[str, str] = {f"{name}_step": name for name in PRUNABLE}
 BLOCKS: dict[str, tuple[int, int]] = {
     "element": (1, 1),
@@ -38,8 +40,8 @@ BLOCKS: dict[str, tuple[int, int]] = {
 def cases(profile: str) -> list[Case]:
     """Return the cases of a profile: the trainings, each on every seed, then the timed networks of seed 0.
 
-    quick: one seed, 20,000 images seen a training, networks of every pattern at 90 %, a training step of whole planes
-    alone, as it is and layer by layer.
+    quick: one seed, 20,000 images seen a training; inference with planes and with elements at 90 %, a training step of
+    planes, as it is and layer by layer.
     full: ten seeds, longer trainings, two sparsities. gpu: nothing, as the CNN is trained and timed on the CPU.
 
     Raises:
@@ -56,7 +58,7 @@ def cases(profile: str) -> list[Case]:
         _case(plan, operation, count)
         for plan in plans.timed(profile)
         for operation, count in BATCHES.items()
-        if profile == "full" or operation == "inference" or plan.settings.pattern == "plane"
+        if profile == "full" or plan.settings.pattern in QUICK.get(operation, ("plane",))
     ]
     return trainings + timed
 
