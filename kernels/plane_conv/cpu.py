@@ -17,7 +17,7 @@ from sparsebench.kernels.microkernels import tiles
 from sparsebench.kernels.plane_conv import cpu_launch, cpu_plan
 from sparsebench.kernels.plane_conv.cpu_buffer import Layout, Sweep, backward, beside, forward
 from sparsebench.kernels.plane_conv.cpu_launch import GROUPS, REDUCED
-from sparsebench.kernels.plane_conv.cpu_memory import DTYPES, computed, each, empty, plain, zeros
+from sparsebench.kernels.plane_conv.cpu_memory import DTYPES, computed, each, empty, numbers, plain, zeros
 from sparsebench.kernels.plane_conv.cpu_shared import shared, shared_input, shared_values
 from sparsebench.kernels.plane_conv.geometry import Geometry, Pair
 from sparsebench.kernels.plane_conv.layout import check, check_gradient, maps_of, whole_planes
@@ -39,15 +39,16 @@ def blocks(geometry: Geometry, index: BlockIndex, values: Tensor, x: Tensor) -> 
     check("x", x, (None, inputs, None, None), values, DTYPES)
     size = (x.shape[2], x.shape[3])
     layout, (sweep,) = forward(geometry, size)
-    buffer = cpu_launch.fill(layout, plain(x), np.arange(x.shape[0] * inputs))
-    out = empty(values, (x.shape[0], index.shape[0], *geometry.output(size)), index.shape[0])
-    batches = (inputs * layout.plane, each(out))
+    maps, place = cpu_plan.met(index, geometry.taps, below=False)
+    buffer = cpu_launch.fill(layout, plain(x), numbers(x.shape[0], inputs, maps))
+    out = empty(values, (x.shape[0], index.shape[0], *sweep.size), index.shape[0])
+    batches = (maps.size * layout.plane, each(out))
     if slides(geometry, index):
-        plan = cpu_plan.pairs(index, geometry.taps, layout.plane, 0)
+        plan = cpu_plan.pairs(index, geometry.taps, layout.plane, 0, place)
         cpu_launch.slide(plan, geometry, False, layout.pitch, plain(values), buffer, out, x.shape[0], batches)
     else:
-        plan = cpu_plan.blocks(index, geometry.taps, sweep, layout.plane, GROUPS)
-        _gather(plan, sweep, layout, inputs, values, buffer, out, x.shape[0], batches)
+        plan = cpu_plan.blocks(index, geometry.taps, sweep, layout.plane, GROUPS, place)
+        _gather(plan, sweep, layout, maps.size, values, buffer, out, x.shape[0], batches, apart=index.block[1])
     return out.to(x.dtype)
 
 
@@ -58,16 +59,17 @@ def blocks_input(geometry: Geometry, index: BlockIndex, values: Tensor, g: Tenso
     check("g", g, (None, None, None, None), values, DTYPES)
     check_gradient(g, index.shape[0], size, geometry)
     layout, sweeps = backward(geometry, size)
-    buffer = cpu_launch.fill(layout, plain(g), np.arange(g.shape[0] * g.shape[1]))
+    maps, place = cpu_plan.met(index, geometry.taps, below=True)
+    buffer = cpu_launch.fill(layout, plain(g), numbers(g.shape[0], g.shape[1], maps))
     out = empty(values, (g.shape[0], inputs, *size), inputs)
-    batches = (g.shape[1] * layout.plane, each(out))
+    batches = (maps.size * layout.plane, each(out))
     if slides(geometry, index):
-        plan = cpu_plan.pairs_input(index, geometry.taps, layout.plane, int(sweeps[0].reads[-1]))
+        plan = cpu_plan.pairs_input(index, geometry.taps, layout.plane, int(sweeps[0].reads[-1]), place)
         cpu_launch.slide(plan, geometry, True, layout.pitch, plain(values), buffer, out, g.shape[0], batches)
         return out.to(g.dtype)
     for sweep in sweeps:
-        plan = cpu_plan.blocks_input(index, geometry.taps, sweep, layout.plane, GROUPS)
-        _gather(plan, sweep, layout, g.shape[1], values, buffer, out, g.shape[0], batches)
+        plan = cpu_plan.blocks_input(index, geometry.taps, sweep, layout.plane, GROUPS, place)
+        _gather(plan, sweep, layout, maps.size, values, buffer, out, g.shape[0], batches)
     return out.to(g.dtype)
 
 
@@ -78,7 +80,7 @@ def blocks_values(geometry: Geometry, index: BlockIndex, g: Tensor, x: Tensor) -
     size = (x.shape[2], x.shape[3])
     check_gradient(g, index.shape[0], size, geometry, batch=x.shape[0])
     layout, (sweep,) = forward(geometry, size)
-    plan = cpu_plan.blocks(index, geometry.taps, sweep, layout.plane, REDUCED)
+    plan = cpu_plan.blocks(index, geometry.taps, sweep, layout.plane, REDUCED, np.arange(inputs))
     out = zeros(g, (index.blocks, *index.block))
     _reduce_all(geometry, plan, g, x, out)
     return out.to(g.dtype)

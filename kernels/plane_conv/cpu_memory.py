@@ -11,9 +11,9 @@ from torch import Tensor
 DTYPES: tuple[torch.dtype, ...] = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 
 
-def numbers(samples: int, maps: int, which: Tensor) -> np.ndarray:
+def numbers(samples: int, maps: int, which: np.ndarray) -> np.ndarray:
     """Return the plane numbers of the chosen maps of every sample, int64."""
-    return (np.arange(samples)[:, None] * maps + which.numpy().astype(np.int64)).ravel()
+    return (np.arange(samples)[:, None] * maps + which).ravel()
 
 
 def computed(tensor: Tensor) -> str:

@@ -87,14 +87,28 @@ def shared_input(maps: SharedMaps, taps: int, sweep: Sweep, plane: int, sizes: t
     )
 
 
-def blocks(index: BlockIndex, taps: int, sweep: Sweep, plane: int, sizes: tuple[int, ...]) -> Plan:
-    """Plan the output of blocks of whole planes; the buffer holds all input maps."""
+def met(index: BlockIndex, taps: int, *, below: bool) -> tuple[Numbers, Numbers]:
+    """Return which input maps stored blocks of whole planes meet, or which output maps with `below`, ascending.
+
+    Beside them, for every map of the matrix, its place among them.
+    """
+    numbers, size, total = index.col, index.block[1] // taps, index.shape[1] // taps
+    if below:
+        numbers, size, total = index.row, index.block[0], index.shape[0]
+    stored = np.zeros(-(-total // size), bool)
+    stored[numbers.numpy()] = True
+    maps = np.repeat(stored, size)[:total]
+    return np.flatnonzero(maps), np.cumsum(maps) - 1
+
+
+def blocks(index: BlockIndex, taps: int, sweep: Sweep, plane: int, sizes: tuple[int, ...], place: Numbers) -> Plan:
+    """Plan the output of blocks of whole planes; `place` says where the buffer holds each input map."""
     (out, columns), (height, width) = index.shape, index.block
     wide, inputs = width // taps, columns // taps
     inner = (np.arange(wide)[:, None] * taps + sweep.taps).ravel()
     value = np.arange(index.blocks)[:, None] * (height * width) + inner
     maps = index.col.numpy().astype(np.int64)[:, None] * wide + np.repeat(np.arange(wide), sweep.taps.size)
-    read = maps * plane + np.tile(sweep.reads, wide)
+    read = place.take(maps, mode="clip") * plane + np.tile(sweep.reads, wide)
     starts = index.crow.numpy().astype(np.int64)
     kept = maps < inputs
     rows = np.arange(out)
@@ -112,8 +126,10 @@ def blocks(index: BlockIndex, taps: int, sweep: Sweep, plane: int, sizes: tuple[
     )
 
 
-def blocks_input(index: BlockIndex, taps: int, sweep: Sweep, plane: int, sizes: tuple[int, ...]) -> Plan:
-    """Plan the gradient of x for blocks of whole planes; the buffer holds all output maps."""
+def blocks_input(
+    index: BlockIndex, taps: int, sweep: Sweep, plane: int, sizes: tuple[int, ...], place: Numbers
+) -> Plan:
+    """Plan the gradient of x for blocks of whole planes; `place` says where the buffer holds each output map."""
     (out, columns), (height, width) = index.shape, index.block
     wide, inputs = width // taps, columns // taps
     line = np.repeat(np.arange(height), sweep.taps.size)
@@ -121,7 +137,7 @@ def blocks_input(index: BlockIndex, taps: int, sweep: Sweep, plane: int, sizes: 
         index.order.numpy().astype(np.int64)[:, None] * (height * width) + line * width + np.tile(sweep.taps, height)
     )
     above = index.row.numpy().astype(np.int64)[:, None] * height + line
-    read = above * plane + np.tile(sweep.reads, height)
+    read = place.take(above, mode="clip") * plane + np.tile(sweep.reads, height)
     kept = above < out
     bounds = _bounds(kept, index.ccol.numpy().astype(np.int64))
     _, row, count, owner = _runs(inputs, wide, sizes)
@@ -138,16 +154,16 @@ def blocks_input(index: BlockIndex, taps: int, sweep: Sweep, plane: int, sizes: 
     )
 
 
-def pairs(index: BlockIndex, taps: int, plane: int, read: int) -> Plan:
-    """Plan the output of single planes, whole kernels for entries; the buffer holds all input maps."""
+def pairs(index: BlockIndex, taps: int, plane: int, read: int, place: Numbers) -> Plan:
+    """Plan the output of single planes, whole kernels for entries; `place` as in `blocks`."""
     value = np.arange(index.blocks) * taps
-    return _single_rows(value, index.col.numpy().astype(np.int64) * plane + read, index.crow.numpy().astype(np.int64))
+    return _single_rows(value, place[index.col.numpy()] * plane + read, index.crow.numpy().astype(np.int64))
 
 
-def pairs_input(index: BlockIndex, taps: int, plane: int, read: int) -> Plan:
+def pairs_input(index: BlockIndex, taps: int, plane: int, read: int, place: Numbers) -> Plan:
     """Plan the gradient of x for single planes; `read` is where the first of the reversed taps reads."""
     value = index.order.numpy().astype(np.int64) * taps
-    return _single_rows(value, index.row.numpy().astype(np.int64) * plane + read, index.ccol.numpy().astype(np.int64))
+    return _single_rows(value, place[index.row.numpy()] * plane + read, index.ccol.numpy().astype(np.int64))
 
 
 def elements(index: RowIndex, taps: int, sweep: Sweep, plane: int) -> Plan:

@@ -43,7 +43,7 @@ def shared(geometry: Geometry, maps: SharedMaps, values: Tensor, x: Tensor) -> T
     layout, sweeps = forward(geometry, size)
 
     def ours() -> Tensor:
-        buffer = cpu_launch.fill(layout, plain(x), numbers(x.shape[0], x.shape[1], maps.maps))
+        buffer = cpu_launch.fill(layout, plain(x), numbers(x.shape[0], x.shape[1], maps.maps.numpy()))
         out = empty(values, (x.shape[0], maps.shape[0], *sweeps[0].size), maps.rows.numel())
         for gathering in _gatherings(geometry, maps, size, layout, sweeps, out, cpu_plan.shared):
             cpu_launch.gather(gathering, plain(values), buffer, out)
@@ -64,7 +64,7 @@ def shared_input(geometry: Geometry, maps: SharedMaps, values: Tensor, g: Tensor
     layout, sweeps = backward(geometry, size)
 
     def ours() -> Tensor:
-        buffer = cpu_launch.fill(layout, plain(g), numbers(g.shape[0], g.shape[1], maps.rows))
+        buffer = cpu_launch.fill(layout, plain(g), numbers(g.shape[0], g.shape[1], maps.rows.numpy()))
         out = empty(values, (g.shape[0], maps.shape[1], *size), maps.maps.numel())
         for gathering in _gatherings(geometry, maps, size, layout, sweeps, out, cpu_plan.shared_input):
             cpu_launch.gather(gathering, plain(values), buffer, out)
@@ -90,8 +90,8 @@ def shared_values(geometry: Geometry, maps: SharedMaps, g: Tensor, x: Tensor) ->
     def ours() -> Tensor:
         gradient = beside(layout, sweep.size, tiles.lanes(computed(g)))
         out = zeros(g, shape)
-        left = cpu_launch.fill(gradient, plain(g), numbers(g.shape[0], g.shape[1], maps.rows))
-        right = cpu_launch.fill(layout, plain(x), numbers(x.shape[0], x.shape[1], maps.maps))
+        left = cpu_launch.fill(gradient, plain(g), numbers(g.shape[0], g.shape[1], maps.rows.numpy()))
+        right = cpu_launch.fill(layout, plain(x), numbers(x.shape[0], x.shape[1], maps.maps.numpy()))
         plan = cpu_plan.shared(maps, geometry.taps, sweep, layout.plane, REDUCED, ranks=True)
         batches = (shape[0] * gradient.plane, shape[1] * layout.plane)
         length = (sweep.size[0] - 1) * layout.pitch + sweep.size[1]
@@ -122,8 +122,10 @@ def _gatherings(
         depth = maps.maps.numel() if planner is cpu_plan.shared else maps.rows.numel()
         batches = (depth * layout.plane, each(out))
         plans = [planner(maps, geometry.taps, sweep, layout.plane, GROUPS) for sweep in sweeps]
+        # forward, a row's weights stand side by side in the order of the entries: they are read where they are
+        apart = depth * geometry.taps if planner is cpu_plan.shared else 0
         maps.made[key] = [
-            cpu_launch.prepare(plan, sweep, layout.pitch, depth, out.dtype, out.shape, samples, batches)
+            cpu_launch.prepare(plan, sweep, layout.pitch, depth, out.dtype, out.shape, samples, batches, apart=apart)
             for plan, sweep in zip(plans, sweeps, strict=True)
         ]
     found: list[Gathering | None] = maps.made[key]
