@@ -199,6 +199,8 @@ def test_provenance_of_the_convolutions() -> None:
     class Bare(Dense):
         name = "bare"
         sampled_matmul = Representation.sampled_matmul
+        conv2d = Representation.conv2d
+        conv2d_values = Representation.conv2d_values
 
         def conv2d_input(self, *arguments: Any, **options: Any) -> Tensor:
             return super().conv2d_input(*arguments, **options)
