@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import re
 import sys
+from collections import OrderedDict
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
+from torch import nn
 
 from sparsebench.representations import conformance, registry
+from sparsebench.representations.modules import SparseConv2d
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+EXAMPLES: list[str] = re.findall(r"```python\n(.*?)```", README, flags=re.S)
 
 
 def test_the_example_passes_the_check_and_is_as_short_as_it_says(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (source,) = re.findall(r"```python\n(.*?)```", README, flags=re.S)
+    (source,) = (block for block in EXAMPLES if "class " in block)
     (tmp_path / "my_format.py").write_text(source, encoding="utf-8")
     monkeypatch.syspath_prepend(str(tmp_path))
     (target,) = set(re.findall(r"my_format:\w+", README))
@@ -27,6 +33,17 @@ def test_the_example_passes_the_check_and_is_as_short_as_it_says(
     assert report.passed, [result for result in report.results if result.status == "failed"]
     body = source[source.index("class ") :]
     assert len([line for line in body.splitlines() if line.strip()]) <= 30
+
+
+def test_a_model_is_converted_as_it_says() -> None:
+    (source,) = (block for block in EXAMPLES if "convert" in block)
+    layers = [("first", nn.Conv2d(3, 10, 3)), ("flat", nn.Flatten()), ("classifier", nn.Linear(160, 3))]
+    found: dict[str, Any] = {"model": nn.Sequential(OrderedDict(layers))}
+    exec(source, found)
+    sparse = found["sparse"]
+    assert sparse(torch.rand(2, 3, 6, 6)).shape == (2, 3)
+    assert type(sparse.classifier) is nn.Linear
+    assert isinstance(sparse.first, SparseConv2d)
 
 
 def test_every_file_that_is_linked_exists() -> None:
