@@ -13,7 +13,8 @@ DTYPES: tuple[torch.dtype, ...] = (torch.float32, torch.float64, torch.float16, 
 
 def numbers(samples: int, maps: int, which: np.ndarray) -> np.ndarray:
     """Return the plane numbers of the chosen maps of every sample, int64."""
-    return (np.arange(samples)[:, None] * maps + which).ravel()
+    found: np.ndarray = (np.arange(samples)[:, None] * maps + which).ravel()
+    return found
 
 
 def computed(tensor: Tensor) -> str:

@@ -58,7 +58,7 @@ class SharedMaps:
     def nbytes(self) -> int:
         """Return the bytes of both lists, and of what kernels hold by now."""
         held = [part for made in self.made.values() if isinstance(made, list) for part in made if part is not None]
-        arrays = {id(array): array.nbytes for part in held for array in part.arrays}
+        arrays: dict[int, int] = {id(array): array.nbytes for part in held for array in part.arrays}
         return 4 * (self.rows.numel() + self.maps.numel()) + sum(arrays.values())
 
 
