@@ -19,6 +19,8 @@ from sparsebench.kernels.csr.layout import RowIndex
 from sparsebench.kernels.plane_conv.cpu_buffer import SERIAL, Sweep
 from sparsebench.kernels.plane_conv.layout import SharedMaps
 
+# numba ships its decorators without types: that alone is what the ignores below are for
+
 Numbers = np.ndarray
 """int64, 1-D."""
 
