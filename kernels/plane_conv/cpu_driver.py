@@ -13,6 +13,8 @@ from numba import njit, prange
 from sparsebench.kernels.microkernels.call import call
 from sparsebench.kernels.plane_conv.cpu_buffer import PARALLEL, SERIAL
 
+# numba ships its decorators without types: that alone is what the ignores below are for
+
 
 @njit(**PARALLEL)  # type: ignore[untyped-decorator]
 def pack(values: Any, plan: Any, begins: Any, panels: Any) -> None:
