@@ -71,8 +71,7 @@ GPU_BLOCKS: tuple[Pattern, ...] = blocks(128, 64, 32, 16)
 def cases(profile: str) -> list[Case]:
     """Return the cases of a profile; those of one matrix and one operation stand next to each other.
 
-    - quick: all patterns on one layer, blocks on a second and elements on a third; the backward products and training
-      on blocks.
+    - quick: all patterns on one layer, blocks on a second; the backward products and training on blocks.
     - full: all patterns on all layers, blocks of five sizes, training on all patterns of one layer; and a square layer
       with all products.
     - gpu: square layers up to 8192 in bfloat16 and float16, the most telling first, since it may be cut off.
@@ -91,7 +90,6 @@ def _quick() -> list[Case]:
         *_grid(ATTENTION, (ELEMENT, BLOCK), QUICK_LEVELS),
         *_grid(ATTENTION, (POWER_LAW, PLANE, CHANNEL, GROUPS), QUICK_ENDS),
         *_grid(MLP, (BLOCK,), QUICK_PAIR),
-        *_grid(CONV4, (ELEMENT,), QUICK_PAIR),
         *_grid(ATTENTION, (BLOCK,), QUICK_PAIR, "matmul_backward"),
         *_grid(ATTENTION, (BLOCK,), (0.9,), "rmatmul"),
         *_grid(ATTENTION, (BLOCK,), (0.9,), "sampled_matmul"),
