@@ -255,12 +255,13 @@ _NONE = np.zeros(0, np.int64)
 def _gather_table(dtype: str, places: int, apart: bool) -> tuple[np.ndarray, np.ndarray]:
     """Return addresses of kernels of 8, 4, 2, 1 rows, the widest first, and how many places they take; 0 for none."""
     lanes = tiles.lanes(dtype)
+    least = min(4, lanes)  # narrower kernels take as long; where a vector is narrower itself, it is the least
     vectors = {8: 2, 4: 4, 2: 8, 1: 8} if host.vector_bytes() == 64 else {8: 1, 4: 2, 2: 4, 1: 8}
     made, sizes = np.zeros((4, 8), np.int64), np.zeros((4, 8), np.int64)
     for i, rows in enumerate(GROUPS):
-        width = min(vectors[rows] * lanes, max(4, 1 << (places - 1).bit_length()))
+        width = min(vectors[rows] * lanes, max(least, 1 << (places - 1).bit_length()))
         for j in range(8):
-            if width < 4:
+            if width < least:
                 break
             narrow = min(lanes, width)
             made[i, j] = address(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import torch
+import numba
 from torch import Tensor
 from torch.nn.functional import conv2d
 from torch.nn.grad import conv2d_input, conv2d_weight
@@ -117,7 +117,7 @@ def _gatherings(
 ) -> list[Gathering | None]:
     """Return how each sweep is computed; worked out once for maps and operands of one size, and held by the maps."""
     samples = out.shape[0]
-    key = (planner.__name__, geometry, size, samples, out.dtype, torch.get_num_threads())
+    key = (planner.__name__, geometry, size, samples, out.dtype, numba.get_num_threads())
     if key not in maps.made:
         depth = maps.maps.numel() if planner is cpu_plan.shared else maps.rows.numel()
         batches = (depth * layout.plane, each(out))

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from sparsebench.kernels.block_sparse.layout import BlockIndex, blocks_from_elements
 from sparsebench.kernels.csr.layout import RowIndex
-from sparsebench.kernels.plane_conv import cpu, reference
+from sparsebench.kernels.microkernels import host
+from sparsebench.kernels.plane_conv import cpu, cpu_launch, reference
 from sparsebench.kernels.plane_conv.geometry import Geometry
 from sparsebench.kernels.plane_conv.layout import SharedMaps
 
@@ -220,3 +221,14 @@ def test_operands_that_do_not_fit(call: Callable[..., Tensor], message: str) -> 
     index, values = blocked(matrix(case, (4, 9), 0.9), (4, 9))
     with pytest.raises(ValueError, match=message):
         call(case[0], index, values, normal(2, 4, 9, 9))
+
+
+@pytest.mark.parametrize("vector_bytes", [16, 32, 64])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_every_group_has_a_kernel_on_any_processor(
+    vector_bytes: int, dtype: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(host, "vector_bytes", lambda: vector_bytes)
+    addresses, widths = cpu_launch._gather_table.__wrapped__(dtype, 64, False)
+    assert (widths[:, 0] > 0).all()
+    assert ((addresses != 0) == (widths > 0)).all()
