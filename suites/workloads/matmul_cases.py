@@ -60,7 +60,7 @@ GROUPS = Pattern(kind="n:m", m=16)
 
 QUICK_LEVELS = (0.5, 0.8, 0.9, 0.97)
 QUICK_ENDS = (0.5, 0.9)
-QUICK_PAIR = (0.8, 0.97)
+QUICK_ONE = (0.9,)
 FULL_LEVELS = (0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.98, 0.99)
 GROUP_LEVELS = {4: (0.5, 0.75), 16: (0.5, 0.875, 0.9375, 0.75)}
 """Sparsities that n:4 and n:16 can have, the ones that a short profile needs first."""
@@ -71,7 +71,8 @@ GPU_BLOCKS: tuple[Pattern, ...] = blocks(128, 64, 32, 16)
 def cases(profile: str) -> list[Case]:
     """Return the cases of a profile; those of one matrix and one operation stand next to each other.
 
-    - quick: all patterns on one layer, blocks on a second; the backward products and training on blocks.
+    - quick: all patterns on one layer, those that a break-even is asked of at several levels; blocks on a second; the
+      backward products and training on blocks.
     - full: all patterns on all layers, blocks of five sizes, training on all patterns of one layer; and a square layer
       with all products.
     - gpu: square layers up to 8192 in bfloat16 and float16, the most telling first, since it may be cut off.
@@ -88,11 +89,11 @@ def cases(profile: str) -> list[Case]:
 def _quick() -> list[Case]:
     return [
         *_grid(ATTENTION, (ELEMENT, BLOCK), QUICK_LEVELS),
-        *_grid(ATTENTION, (POWER_LAW, PLANE, CHANNEL, GROUPS), QUICK_ENDS),
-        *_grid(MLP, (BLOCK,), QUICK_PAIR),
-        *_grid(ATTENTION, (BLOCK,), QUICK_PAIR, "matmul_backward"),
-        *_grid(ATTENTION, (BLOCK,), (0.9,), "rmatmul"),
-        *_grid(ATTENTION, (BLOCK,), (0.9,), "sampled_matmul"),
+        *_grid(ATTENTION, (CHANNEL,), QUICK_ENDS),
+        *_grid(ATTENTION, (POWER_LAW, PLANE), QUICK_ONE),
+        *_grid(ATTENTION, (GROUPS,), QUICK_ENDS),
+        *_grid(MLP, (BLOCK,), QUICK_ONE),
+        *(case for operation in reversed(BACKWARD) for case in _grid(ATTENTION, (BLOCK,), QUICK_ONE, operation)),
     ]
 
 

@@ -113,7 +113,7 @@ def test_ctrl_c_keeps_finished_rows_and_the_report_works_on_them(tmp_path: Path)
 def test_a_suite_runs_under_plain_pytest_and_its_json_carries_the_row(tmp_path: Path) -> None:
     suites = Path(__file__).parents[2] / "suites"
     command = [sys.executable, "-m", "pytest", str(suites / "bench_matmul.py"), "--benchmark-only", "--representation",
-               "torch-csr", "--benchmark-json=out.json", "--only", "MLP"]  # fmt: skip
+               "torch-csr", "--benchmark-json=out.json", "--only", "|channel"]  # fmt: skip
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
     assert result.returncode == 0, result.stdout + result.stderr
     found = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))

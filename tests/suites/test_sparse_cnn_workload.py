@@ -70,7 +70,8 @@ def test_cases() -> None:
         assert len({case.key for case in found}) == len(found)
         assert {case.suite for case in found} == {"sparse_cnn"}
         timed = [case for case in found if case.operation != "train"]
-        assert {case.operation for case in timed} == {"inference", "training_step", "conv2_step", "conv3_step"}
+        layers = {"conv2_step", "conv3_step"} if profile == "full" else set()
+        assert {case.operation for case in timed} == {"inference", "training_step"} | layers
         assert {case.pattern.kind for case in timed} >= {"element", "plane"}
         assert all(case.representation == "dense" for case in found if case.operation == "train")
         assert {case.seed for case in found} == set(range(plans.SEEDS[profile]))

@@ -26,8 +26,8 @@ time goes."""
 KERNEL = 9
 """Weights of a plane of the convolutions that are pruned."""
 NETS: dict[str, type[NetProblem]] = {"inference": NetProblem, "training_step": StepProblem}
-QUICK: dict[str, tuple[str, ...]] = {"inference": ("plane", "element")}
-"""Patterns that a short profile times; of other operations whole planes alone."""
+QUICK: dict[str, tuple[str, ...]] = {"inference": ("plane", "element"), "training_step": ("plane",)}
+"""Patterns that a short profile times, by operation."""
 LAYERS: dict[str, str] = {f"{name}_step": name for name in PRUNABLE}
 BLOCKS: dict[str, tuple[int, int]] = {
     "element": (1, 1),
@@ -41,8 +41,9 @@ def cases(profile: str) -> list[Case]:
     """Return the cases of a profile: the trainings, each on every seed, then the timed networks of seed 0.
 
     quick: one seed, 20,000 images seen a training; inference with planes and with elements at 90 %, a training step of
-    planes, as it is and layer by layer.
-    full: ten seeds, longer trainings, two sparsities. gpu: nothing, as the CNN is trained and timed on the CPU.
+    planes.
+    full: ten seeds, longer trainings, two sparsities, the training step layer by layer too.
+    gpu: nothing, as the CNN is trained and timed on the CPU.
 
     Raises:
         ValueError: if the profile is unknown.
@@ -58,7 +59,7 @@ def cases(profile: str) -> list[Case]:
         _case(plan, operation, count)
         for plan in plans.timed(profile)
         for operation, count in BATCHES.items()
-        if profile == "full" or plan.settings.pattern in QUICK.get(operation, ("plane",))
+        if profile == "full" or plan.settings.pattern in QUICK.get(operation, ())
     ]
     return trainings + timed
 
