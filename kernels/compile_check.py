@@ -174,10 +174,17 @@ def _plane_conv(target: Target, dtype: torch.dtype, blocks: Blocks, every_candid
     return dict(compile_sources(dtype, nvidia=target.backend == "cuda", blocks=blocks))
 
 
+def _sparse_codes(target: Target, dtype: torch.dtype, blocks: Blocks, every_candidate: bool) -> dict[str, Any]:
+    from sparsebench.kernels.sparse_codes.triton import compile_sources
+
+    return dict(compile_sources(dtype))
+
+
 SOURCES: dict[str, Callable[[Target, torch.dtype, Blocks, bool], dict[str, Any]]] = {
     "block_sparse": _block_sparse,
     "csr": _csr,
     "plane_conv": _plane_conv,
+    "sparse_codes": _sparse_codes,
 }
 """For each package of kernels, what gives its sources by name, each with the options it is compiled with."""
 

@@ -21,6 +21,7 @@ BUILTIN: dict[str, str] = {
     "planes": _FORMATS + "planes:Planes",
     "block-sparse": _FORMATS + "block_sparse:BlockSparse",
     "csr": _FORMATS + "csr:Csr",
+    "ell": _FORMATS + "ell:Ell",
     "scipy-csr": _FORMATS + "scipy_csr:ScipyCsr",
     "scipy-coo": _FORMATS + "scipy_coo:ScipyCoo",
     "scipy-bsr": _FORMATS + "scipy_bsr:ScipyBsr",
@@ -29,6 +30,7 @@ BUILTIN: dict[str, str] = {
     "torch-csc": _FORMATS + "torch_csc:TorchCsc",
     "torch-bsr": _FORMATS + "torch_bsr:TorchBsr",
     "torch-bsc": _FORMATS + "torch_bsc:TorchBsc",
+    "torch-embedding-bag": _FORMATS + "torch_embedding_bag:TorchEmbeddingBag",
     "torch-semi-structured": _FORMATS + "torch_semi_structured:TorchSemiStructured",
 }
 """In the order of tables: what we compute ourselves first, where it is seen. Each is loaded when asked for, so that one
@@ -105,6 +107,8 @@ def load(name: str) -> type[Representation]:
         return _registered[name]
     if ":" in name:
         return load_target(name)
+    if name in BUILTIN:  # no entry point may take such a name, and to scan for them takes milliseconds
+        return load_target(BUILTIN[name], name)
     known = entries()
     if name not in known:
         raise UnknownRepresentationError(

@@ -1,4 +1,4 @@
-"""Time encoding, decoding and learning of sparse codes on every representation of the code, and train the notebook's.
+"""Time the models of sparse coding, each as it stands, and codes in every representation; train the notebook's network.
 
 pytest suites/bench_sparse_coding.py --benchmark-only --representation torch-csr --benchmark-json=out.json
 """

@@ -111,6 +111,7 @@ class Cell:
     tolerance: float | None = None
     quality: float | None = None
     quality_metric: str | None = None
+    qualities: dict[str, float | None] | None = None
     useful_gflops: float | None = None
     threads: int | None = None
     profile: str | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import gc
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -26,7 +27,7 @@ from sparsebench.suites.cell import DTYPES, Cell, blank
 from sparsebench.suites.measure.fidelity import TOLERANCES, worst_error
 from sparsebench.suites.measure.memory import weigh
 from sparsebench.suites.measure.timing import Clock, Effort, Samples, Timing, fastest, summarise, time_paired
-from sparsebench.suites.workloads.problem import Action, Problem
+from sparsebench.suites.workloads.problem import Action, Problem, Quality
 
 LOST = 3
 """Exit status of a worker whose device is lost."""
@@ -135,7 +136,11 @@ def _attempt(
 
     built = cls.build(problem.tensor, problem.case.pattern)
     action = problem.action(cls, built)
-    outputs = problem.outputs(action())  # the first call: compiles what has to be compiled, and is judged
+    first = action()  # compiles what has to be compiled, and is judged
+    if earlier is None:
+        _keep(problem, first, gauge.keep)
+    outputs = problem.outputs(first)
+    del first
     tolerance = TOLERANCES[DTYPES[problem.case.dtype]]
     try:
         error = worst_error(outputs, problem.oracle())
@@ -147,14 +152,8 @@ def _attempt(
         return dataclasses.replace(facts, status="wrong", reason=reason), None
 
     reference_name, reference = gauge.choice.of(problem, earlier.cell.reference if earlier else None)
-    quality = problem.quality(outputs)
-    facts = dataclasses.replace(
-        facts,
-        status="ok",
-        reason=None,
-        reference=reference_name,
-        quality=quality.value if quality else None,
-        quality_metric=quality.metric if quality else None,
+    facts = _judged(
+        dataclasses.replace(facts, status="ok", reason=None, reference=reference_name), problem.quality(outputs)
     )
     with no_garbage_collection():
         samples = time_paired(benchmark, action, reference, gauge.clock, gauge.effort)
@@ -221,19 +220,37 @@ def _train_once(start: Cell, problem: Problem, name: str, benchmark: Any, keep: 
     result = benchmark.pedantic(action, rounds=1, iterations=1)
     elapsed = time.perf_counter() - begin
     fetched = problem.seconds(result)
-    quality = problem.quality(problem.outputs(result))
-    artifact = problem.artifact(result)
-    if artifact is not None and keep is not None:
-        keep(*artifact)
-    return dataclasses.replace(
+    _keep(problem, result, keep)
+    cell = dataclasses.replace(
         start,
         status="ok",
         reason=None,
         time_s=elapsed if fetched is None else fetched,
         rounds=1,
         inner_iterations=1,
-        quality=quality.value if quality else None,
-        quality_metric=quality.metric if quality else None,
+    )
+    return _judged(cell, problem.quality(problem.outputs(result)))
+
+
+def _keep(problem: Problem, result: Any, keep: Keeper | None) -> None:
+    """Store what the report draws, if there is something and somewhere to store it."""
+    artifact = problem.artifact(result) if keep is not None else None
+    if artifact is not None and keep is not None:
+        keep(*artifact)
+
+
+def _judged(cell: Cell, quality: Quality | None) -> Cell:
+    """Return the cell with its figures of merit; NaN and infinity are no measurement, and no JSON."""
+    if quality is None:
+        return cell
+    figures = quality.figures and {
+        name: value if value is not None and math.isfinite(value) else None for name, value in quality.figures.items()
+    }
+    return dataclasses.replace(
+        cell,
+        quality=quality.value,
+        quality_metric=quality.metric,
+        qualities=dict(figures) if figures else None,
     )
 
 

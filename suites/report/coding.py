@@ -1,13 +1,8 @@
-"""Show what was learned in sparse coding: curves, dictionary, reconstructions, and quality beside time."""
+"""Show what was learned in sparse coding: models beside each other, curves, dictionaries, and quality beside time."""
 
 from __future__ import annotations
 
-import json
-import zipfile
-from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -16,83 +11,30 @@ from markupsafe import escape
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator
 
-from sparsebench.suites.report.chapters import share
+from sparsebench.suites.report.coding_figures import (
+    activity_figures,
+    cost_figures,
+    learning_figure,
+    model_pictures,
+)
+from sparsebench.suites.report.coding_runs import SUITE, Learned, models, read_learned, representatives
+from sparsebench.suites.report.coding_tables import learned_table, models_table, quality_table
 from sparsebench.suites.report.colours import INK, Look, order
 from sparsebench.suites.report.figures import plain, positions, svg
-from sparsebench.suites.report.pictures import Array, img, tiles
-from sparsebench.suites.report.table import Picture, Section, Table, Value, figure, words
-from sparsebench.suites.report.text import NONE, bare_percent, seconds, significant
+from sparsebench.suites.report.pictures import img, tiles
+from sparsebench.suites.report.table import Picture, Section
+from sparsebench.suites.report.text import bare_percent, count, seconds, significant
 
-FILES = "sparse_coding-*.npz"
-LABELS: dict[str, str] = {
-    "l1": "L1 an image, network as it ended",
-    "l1_clipped": "the same, reconstruction cut to [0, 1]",
-    "kl": "generalised KL divergence an image",
-    "active_weak": "entries of a code above 0.01, mean",
-    "active_strong": "entries of a code above 0.5, mean",
-    "dead_units": "units above 0.01 in no image",
-    "sum": "sum of a code, mean",
-    "all_zero": "trivial: L1 of an empty image",
-    "median_image": "trivial: L1 of the median image",
-    "pca_100": "trivial: L1 of 100 principal components",
-    "pca_100_clipped": "trivial: the same, cut to [0, 1]",
-}
-"""What the figures of a file are called; others are listed under their own name."""
+__all__ = ["coding_section", "read_learned"]
 
 NEAR = 1.1
 """Trivial figures whose ratio is less than this lie on one line of text."""
-
-LAST = "L1 an image while learning, mean of the last five epochs"
 
 TRIVIAL: tuple[str, ...] = ("all_zero", "median_image", "pca_100")
 """Figures that the learning curves are drawn against."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Learned:
-    """What one training run left.
-
-    Attributes:
-        name: of the file, without its lead and ending.
-        arrays: by name; a file may lack any of them.
-    """
-
-    name: str
-    arrays: dict[str, np.ndarray]
-
-    def get(self, name: str, dimensions: int) -> Array | None:
-        """Return an array of numbers with so many dimensions, or None."""
-        found = self.arrays.get(name)
-        if found is None or found.ndim != dimensions or not found.size or found.dtype.kind not in "fiub":
-            return None
-        return found.astype(np.float64)
-
-    def figures(self) -> dict[str, Any]:
-        """Return every single number and text, those inside the text "settings" first."""
-        found = {name: array.item() for name, array in self.arrays.items() if array.ndim == 0}
-        try:
-            settings = json.loads(str(found.pop("settings", "{}")))
-        except ValueError:
-            settings = {}
-        return (settings if isinstance(settings, dict) else {}) | found
-
-
-def read_learned(folder: Path) -> tuple[list[Learned], list[str]]:
-    """Return what training left in a run's folder, and a note for each file that cannot be read."""
-    found: list[Learned] = []
-    notes: list[str] = []
-    for path in sorted(folder.glob(FILES)):
-        try:
-            with np.load(path, allow_pickle=False) as file:
-                arrays = {name: np.asarray(file[name]) for name in file.files}
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-            notes.append(f"{path.name} cannot be read ({type(error).__name__}): left out")
-            continue
-        found.append(Learned(name=path.stem.removeprefix("sparse_coding-"), arrays=arrays))
-    return found, notes
-
-
-def coding_section(frame: pd.DataFrame, learned: list[Learned], looks: Mapping[str, Look]) -> Section | None:
+def coding_section(frame: pd.DataFrame, learned: Sequence[Learned], looks: Mapping[str, Look]) -> Section | None:
     """Return the chapter, or None if the run has nothing of the kind.
 
     Args:
@@ -103,56 +45,53 @@ def coding_section(frame: pd.DataFrame, learned: list[Learned], looks: Mapping[s
     judged = frame[(frame["status"] == "ok") & frame["quality"].notna()]
     if judged.empty and not learned:
         return None
-    tables = [_facts(learned)] if learned else []
-    drawn: list[Picture] = []
-    curve = _learning(learned)
-    if curve is not None:
-        drawn.append(curve)
-    for one in learned:
+    family, notebook = models(frame, learned), [one for one in learned if one.workload is None]
+    shown = representatives(family)
+    drawn = [*activity_figures(family), *learning_figure(shown), *cost_figures(frame[frame["suite"] == SUITE], looks)]
+    curve = _learning(notebook)
+    drawn += [curve] if curve is not None else []
+    for one in notebook:
         drawn += _dictionary(one) + _examples(one)
-    if not judged.empty:
-        tables.append(_quality_table(judged))
-        levelled = judged[judged["sparsity"].notna()]
+    drawn += model_pictures(shown)
+    held = judged[~judged["workload"].isin({one.workload for one in family})]
+    tables = [models_table(family)] if family else []
+    tables += [learned_table(notebook)] if notebook else []
+    if not held.empty:
+        tables.append(quality_table(held))
+        decoded = held[held["sparsity"].notna() & (held["operation"] == "decode")]
         drawn += [
             _quality(rows, f"{workload}: {metric}", looks)
-            for (workload, metric), rows in levelled.groupby(["workload", "quality_metric"], sort=False, dropna=False)
+            for (workload, metric), rows in decoded.groupby(["workload", "quality_metric"], sort=False, dropna=False)
+            if rows["sparsity"].nunique() > 1
         ]
+    text = [
+        "L1 is the sum of |image − reconstruction| over the pixels, a mean over images; lower is better. "
+        "The trivial rows say what no learning at all would reach."
+    ]
     return Section(
         anchor="sparse-coding",
         title="Sparse coding of digits",
-        text=(
-            "L1 is the sum of |image − reconstruction| over the pixels, a mean over images; lower is better. "
-            "The trivial rows say what no learning at all would reach.",
-        ),
+        text=(*text, *_failed(frame)),
         tables=tuple(tables),
         pictures=tuple(drawn),
         legend=not judged.empty,
-        pictures_first=True,
+        pictures_first=not family,
     )
 
 
-def _facts(learned: list[Learned]) -> Table:
-    """List every single number and text of the files, one column a file."""
-    facts: dict[str, dict[str, Value]] = {}
-    for one in learned:
-        for name, value in one.figures().items():
-            facts.setdefault(LABELS.get(name, name.replace("_", " ")), {})[one.name] = _scalar(value)
-        curve = one.get("curve", 1)
-        if curve is not None:
-            facts.setdefault(LAST, {})[one.name] = _scalar(float(np.mean(curve[-5:])))
-    rows = tuple(
-        (words(name), *(found.get(one.name, figure(NONE, None)) for one in learned)) for name, found in facts.items()
-    )
-    return Table(title="What was learned", head=("fact", *(one.name for one in learned)), rows=rows)
+def _failed(frame: pd.DataFrame) -> list[str]:
+    """Return a line that names the models that could not be trained, with their reasons; they enter no mean."""
+    lost = frame[
+        (frame["suite"] == SUITE) & (frame["operation"] == "encode") & (frame["status"] == "crashed")
+        & frame["sparsity"].isna()
+    ]  # fmt: skip
+    if lost.empty:
+        return []
+    told = "; ".join(f"{row['workload']}: {row['reason']}" for row in lost.to_dict("records"))
+    return [f"{count(len(lost), 'model')} not trained, and in no table or figure: {told}."]
 
 
-def _scalar(value: Any) -> Value:
-    if isinstance(value, (int, float)):
-        return figure(f"{value:.4g}", value)
-    return words(value, style="number")
-
-
-def _trivial(learned: list[Learned]) -> dict[str, float]:
+def _trivial(learned: Sequence[Learned]) -> dict[str, float]:
     """Return the trivial figures, of the first file that has each; those too near to be told apart share a name."""
     found: dict[str, float] = {}
     for one in learned:
@@ -168,7 +107,7 @@ def _trivial(learned: list[Learned]) -> dict[str, float]:
     return shared
 
 
-def _learning(learned: list[Learned]) -> Picture | None:
+def _learning(learned: Sequence[Learned]) -> Picture | None:
     lines = {one.name: curve for one in learned if (curve := one.get("curve", 1)) is not None}
     if not lines:
         return None
@@ -223,20 +162,6 @@ def _examples(one: Learned) -> list[Picture]:
         f"L1 an image {significant(l1)} before clipping."
     )
     return [Picture(html=img(sheet, f"reconstructions {escape(one.name)}"), caption=caption)]
-
-
-def _quality_table(rows: pd.DataFrame) -> Table:
-    body = tuple(
-        (
-            words(row["workload"]), words(row["operation"]), words(row["representation"]),
-            share(row["achieved_sparsity"]),
-            figure(significant(row["quality"], 4), row["quality"]), words(row["quality_metric"]),
-            figure(seconds(row["time_s"]), row["time_s"]),
-        )
-        for row in rows.to_dict("records")
-    )  # fmt: skip
-    head = ("workload", "operation", "representation", "sparsity of the code", "quality", "metric", "time")
-    return Table(title="Quality beside time", head=head, rows=body, brief=30)
 
 
 def _quality(rows: pd.DataFrame, title: str, looks: Mapping[str, Look]) -> Picture:

@@ -44,11 +44,13 @@ OWN: dict[str, Look] = {
     "torch-bsc": Look(colour="#a3702c", marker="H"),
     "torch-semi-structured": Look(colour="#5f6b2f", marker="8"),
     "csr": Look(colour="#7d2a86", marker="*"),
+    "ell": Look(colour="#b04fc4", marker="p"),
+    "torch-embedding-bag": Look(colour="#4d8f3a", marker="1"),
     "block-sparse": Look(colour="#d83a68", marker="X"),
 }
 """Hue by family: reds hold blocks, greens torch's rows and columns, blues SciPy, greys dense, purple our own rows."""
 
-_SPARE = Look(colour="#c05fb0", marker="p")
+_SPARE = Look(colour="#c05fb0", marker="2")
 _PLUGIN_MARKERS = "*pX8>Ds"
 
 

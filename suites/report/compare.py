@@ -23,6 +23,9 @@ VERDICTS: tuple[str, ...] = ("same", "faster", "slower", "unclear")
 WITHIN = 0.10
 """A ratio this near to 1 is the same."""
 
+QUALITY_WITHIN = 0.01
+"""A figure of merit this near, relative to the first run's, is the same: another order of sums moves it less."""
+
 MACHINE_FACTS: tuple[str, ...] = (
     "cpu", "cores", "logical_cores", "threads", "memory_bytes", "os", "python", "libraries", "gpu", "torch_has_mkl",
 )  # fmt: skip
@@ -61,6 +64,7 @@ class Comparison:
         status_changes: (key, status in a, status in b) where they differ.
         untimed: how many cells have the same status in both and no speed-up to compare.
         warnings: lines about what makes the runs hard to compare.
+        quality_changes: (key, metric, in a, in b) where a figure of merit is not the same.
     """
 
     name_a: str
@@ -71,6 +75,7 @@ class Comparison:
     status_changes: tuple[tuple[str, str, str], ...]
     untimed: int
     warnings: tuple[str, ...]
+    quality_changes: tuple[tuple[str, str, float, float], ...] = ()
 
     @property
     def counts(self) -> dict[str, int]:
@@ -107,6 +112,7 @@ class Comparison:
             count(len(self.only_b), "cell") + " only in the second run" if self.only_b else "",
             count(self.untimed, "cell") + " without a speed-up in both" if self.untimed else "",
             count(len(self.status_changes), "status change") if self.status_changes else "",
+            count(len(self.quality_changes), "change of quality", "changes of quality") if self.quality_changes else "",
         ]
         return (*lines, "; ".join(part for part in beside if part)) if any(beside) else tuple(lines)
 
@@ -130,6 +136,12 @@ class Comparison:
         if self.status_changes:
             rows = tuple((words(key), words(a), words(b)) for key, a, b in self.status_changes)
             found.append(Table(title="Status changes", head=("cell", "a", "b"), rows=rows))
+        if self.quality_changes:
+            rows = tuple(
+                (words(key), words(metric), figure(significant(a, 4), a), figure(significant(b, 4), b))
+                for key, metric, a, b in self.quality_changes
+            )
+            found.append(Table(title="Quality changes", head=("cell", "metric", "a", "b"), rows=rows, brief=60))
         return tuple(found)
 
     def _median(self, name: str, middle: float) -> tuple[Any, ...]:
@@ -210,7 +222,22 @@ def compare(run_a: Path, run_b: Path) -> Comparison:
         status_changes=tuple(changes),
         untimed=untimed,
         warnings=_warnings(a, b, shared),
+        quality_changes=_quality_changes(rows_a, rows_b, shared),
     )
+
+
+def _quality_changes(
+    rows_a: Mapping[str, Mapping[Any, Any]], rows_b: Mapping[str, Mapping[Any, Any]], shared: list[str]
+) -> tuple[tuple[str, str, float, float], ...]:
+    """Return the cells that have the same figure of merit in both, with values that differ."""
+    found = []
+    for key in shared:
+        (metric, a), (other, b) = (
+            (row.get("quality_metric"), row.get("quality")) for row in (rows_a[key], rows_b[key])
+        )
+        if metric == other and known(a) and known(b) and abs(b - a) > QUALITY_WITHIN * abs(a):
+            found.append((key, str(metric), float(a), float(b)))
+    return tuple(found)
 
 
 def _rows(run: Run) -> dict[str, dict[Any, Any]]:

@@ -114,7 +114,13 @@ class RunFolder:
 
 def finite(row: dict[str, Any]) -> dict[str, Any]:
     """Return the row with infinities and NaNs as None: JSON has neither, and neither is a measurement."""
-    return {key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in row.items()}
+    return {key: _finite(value) for key, value in row.items()}
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return finite(value)
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 class JournalTail:

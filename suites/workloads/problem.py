@@ -26,10 +26,12 @@ class Quality:
     Attributes:
         value: the figure.
         metric: what it is, with its unit, as "l1_per_image".
+        figures: further ones by name, those of trivial answers among them; None where one is not defined.
     """
 
     value: float
     metric: str
+    figures: Mapping[str, float | None] | None = None
 
 
 class Problem(ABC):

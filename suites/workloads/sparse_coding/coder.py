@@ -57,7 +57,7 @@ class SparseCoder(ABC):
         device: "cpu" or "cuda".
         dtype: of the parameters, float32 or float64.
         holder: name of the representation that holds codes in `decode` and in learning; None stands for "dense" where
-            the code is strided and for "csr" where it is sparse.
+            the code is strided, for "ell" where every image has as many entries, and else for "csr".
         elapsed: the share of `fit` that is over, for schedules; 0 outside of it.
     """
 
@@ -210,8 +210,7 @@ class SparseCoder(ABC):
         """Return a code in the representation `holder`; one that is held already as it is."""
         if isinstance(code, Representation):
             return code
-        name = self.holder if self.holder is not None else ("dense" if code.layout == torch.strided else "csr")
-        return registry.load(name).build(code)
+        return registry.load(self.holder if self.holder is not None else _natural(code)).build(code)
 
     def state(self) -> dict[str, Tensor]:
         """Return copies of all that was learned, on the CPU."""
@@ -269,3 +268,11 @@ class SparseCoder(ABC):
             f"expected learning to stay finite, got {got} in epoch {number} of {self.settings.epochs} of {self.name}; "
             "lower its rates"
         )
+
+
+def _natural(code: Tensor) -> str:
+    """Return the name of the representation that holds a code without fill."""
+    if code.layout == torch.strided:
+        return "dense"
+    counts = code.crow_indices().diff()
+    return "ell" if bool((counts == counts[0]).all()) else "csr"

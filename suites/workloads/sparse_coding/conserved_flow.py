@@ -18,23 +18,28 @@ same images reshuffled in each epoch; 3,000 new ones in each epoch, drawn or in 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from sparsebench.suites.workloads.data import PIXELS, Digits
+from sparsebench.suites.workloads.sparse_coding.coder import DivergedError, Progress
+from sparsebench.suites.workloads.sparse_coding.holding import loop_holding
 from sparsebench.suites.workloads.sparse_coding.loops import Loop, epoch_compiled
 
-Progress = Callable[[int, float], None]
-"""Told after every epoch: its number from 1, and its mean L1 per image."""
+__all__ = [
+    "FLOWS",
+    "DivergedError",
+    "Learned",
+    "Progress",
+    "Settings",
+    "initial_dictionary",
+    "learn",
+    "one_epoch",
+]
 
 FLOWS: tuple[float, ...] = (0.2, 1e-4)
 """The notebook's two settings of f."""
-
-
-class DivergedError(ArithmeticError):
-    """Learning left the finite numbers, or a step was so large that it turned the dictionary negative."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,6 +114,7 @@ def learn(
     *,
     progress: Progress | None = None,
     loop: Loop = epoch_compiled,
+    holder: str | None = None,
 ) -> Learned:
     """Train the network; the same arguments give the same result.
 
@@ -118,13 +124,18 @@ def learn(
         seed: of W₀.
         progress: told after every epoch.
         loop: one epoch.
+        holder: name of the representation that holds each image's code (1, units) and decodes it, r = o @ W; the loop
+            is then `loop_holding`'s. None leaves it to `loop`.
 
     Raises:
         DataError: if there are too few images.
+        ValueError: if the representation is unknown or cannot multiply on the CPU in float64.
         DivergedError: if an epoch ends with NaN, infinity or a negative dictionary, which ξ ≤ 1 rules out.
     """
     images = digits.first(settings.images).images.numpy().astype(np.float64)
     dictionary, thresholds = initial_dictionary(settings.units, seed), np.zeros(settings.units)
+    if holder is not None:
+        loop = loop_holding(holder, settings.units)
     curve = np.empty(settings.epochs)
     for epoch in range(settings.epochs):
         curve[epoch] = loop(
@@ -146,6 +157,26 @@ def learn(
         seed=seed,
         source=digits.source,
     )
+
+
+def one_epoch(
+    images: np.ndarray, dictionary: np.ndarray, thresholds: np.ndarray, settings: Settings, loop: Loop = epoch_compiled
+) -> tuple[float, np.ndarray, np.ndarray]:
+    """Return what one epoch makes of copies: the throughput of a loop, with all that shows whether it is right.
+
+    Args:
+        images: float64 (n, pixels).
+        dictionary: W, float64 (units, pixels); not changed.
+        thresholds: t, float64 (units,); not changed.
+        settings: their rates and flow count; units, epochs and images do not.
+        loop: `epoch_numpy` is the plain one, `epoch_compiled` the fast one.
+
+    Returns:
+        the mean over the images of Σ|v − r|; W and t after the epoch.
+    """
+    learned, raised = dictionary.copy(), thresholds.copy()
+    level = loop(learned, raised, images, settings.rate, settings.gamma, settings.flow, settings.epsilon)
+    return float(level), learned, raised
 
 
 def _fault(level: float, dictionary: np.ndarray, thresholds: np.ndarray) -> str | None:

@@ -69,38 +69,61 @@ def epoch_compiled(
     flow: float,
     epsilon: float,
 ) -> float:
-    """Learn from every image once; see Loop. Four fifths of an image are zero, and cost the encoder nothing here."""
+    """Learn from every image once; see Loop. Equal to `epoch_numpy` but for the order of its sums.
+
+    The dictionary passes through the cache once an image instead of four times: what the last image changes in a row,
+    this image's drive of the unit, and the unit's share of the reconstruction are done while the row is at hand. That
+    is possible since a unit's code needs its own row and threshold only. Four fifths of an image are zero, and cost the
+    encoder nothing.
+    """
     units, pixels = dictionary.shape
-    o = np.empty(units)
+    o = np.zeros(units)
     r = np.empty(pixels)
-    gain = np.empty(pixels)
+    gain = np.zeros(pixels)
     inked = np.empty(pixels, np.int64)
+    ink = np.empty(pixels)
+    surplus = 0.0
     total = 0.0
     for image in range(images.shape[0]):
         v = images[image]
         count = 0
-        ink = 0.0
+        received = 0.0
         for pixel in range(pixels):
             r[pixel] = 0.0
             if v[pixel] != 0.0:
                 inked[count] = pixel
+                ink[count] = v[pixel]
+                received += v[pixel]
                 count += 1
-                ink += v[pixel]
         sent = 0.0
+        whole = count - count % 4
         for unit in range(units):
-            drive = -thresholds[unit]
-            for place in range(count):
-                drive += dictionary[unit, inked[place]] * v[inked[place]]
-            o[unit] = 1.0 / (1.0 + np.exp(-drive))
-            sent += o[unit]
+            row = dictionary[unit]
+            last = o[unit]
             for pixel in range(pixels):
-                r[pixel] += dictionary[unit, pixel] * o[unit]
+                row[pixel] += row[pixel] * last * gain[pixel]
+            thresholds[unit] += surplus * last
+            a, b, c, d = 0.0, 0.0, 0.0, 0.0  # four sums side by side: one alone would wait for each addition
+            for place in range(0, whole, 4):
+                a += row[inked[place]] * ink[place]
+                b += row[inked[place + 1]] * ink[place + 1]
+                c += row[inked[place + 2]] * ink[place + 2]
+                d += row[inked[place + 3]] * ink[place + 3]
+            for place in range(whole, count):
+                a += row[inked[place]] * ink[place]
+            now = 1.0 / (1.0 + np.exp(thresholds[unit] - ((a + b) + (c + d))))
+            o[unit] = now
+            sent += now
+            for pixel in range(pixels):
+                r[pixel] += row[pixel] * now
         for pixel in range(pixels):
             e = v[pixel] - r[pixel]
             total += abs(e)
             gain[pixel] = rate * e / max(r[pixel], epsilon)
-        for unit in range(units):
-            for pixel in range(pixels):
-                dictionary[unit, pixel] += dictionary[unit, pixel] * o[unit] * gain[pixel]
-            thresholds[unit] += gamma * (sent - flow * ink) * o[unit]
+        surplus = gamma * (sent - flow * received)
+    for unit in range(units):  # what the last image changes
+        row = dictionary[unit]
+        for pixel in range(pixels):
+            row[pixel] += row[pixel] * o[unit] * gain[pixel]
+        thresholds[unit] += surplus * o[unit]
     return float(total / images.shape[0])

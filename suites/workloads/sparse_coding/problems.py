@@ -13,7 +13,7 @@ from torch import Tensor
 from sparsebench.representations.base import Representation, Spec
 from sparsebench.suites.cell import DTYPES, Case
 from sparsebench.suites.workloads.problem import Action, Problem, Quality
-from sparsebench.suites.workloads.sparse_coding import operations
+from sparsebench.suites.workloads.sparse_coding import operations, quality
 from sparsebench.suites.workloads.sparse_coding.conserved_flow import Settings
 
 
@@ -26,12 +26,14 @@ class Batch:
         dictionary: W (units, pixels).
         thresholds: t (units,).
         settings: that the network learned with.
+        trivial: the trivial rows of the images; see quality.trivial_rows.
     """
 
     images: Tensor
     dictionary: Tensor
     thresholds: Tensor
     settings: Settings
+    trivial: Mapping[str, float]
 
 
 class CodeProblem(Problem):
@@ -45,6 +47,7 @@ class CodeProblem(Problem):
 
     def __init__(self, case: Case, device: str, batch: Batch) -> None:
         self.case, self.device, self.settings = case, device, batch.settings
+        self._trivial = batch.trivial
         dtype = DTYPES[case.dtype]
         units = len(batch.dictionary)
         self.kept = operations.kept_entries(units, case.sparsity if case.sparsity is not None else 0.0)
@@ -67,6 +70,15 @@ class CodeProblem(Problem):
     def outputs(self, result: Any) -> tuple[Tensor, ...]:
         """Return the result as a tuple."""
         return result if isinstance(result, tuple) else (result,)
+
+    def quality(self, outputs: tuple[Tensor, ...]) -> Quality:
+        """Return the mean over the images of Σ|v − r|, what dropping entries costs, and all other figures."""
+        return self._quality_of(self.tensor.double() @ self.dictionary.double())
+
+    def _quality_of(self, reconstructions: Tensor) -> Quality:
+        figures: dict[str, float | None] = {**quality.measure(self.images, self.tensor, reconstructions)}
+        figures |= {"multiply_adds": float(self.dictionary.numel()), **self._trivial}
+        return Quality(value=quality.l1(self.images, reconstructions), metric="l1_per_image", figures=figures)
 
     @cached_property
     def nonzeros(self) -> int:
@@ -102,9 +114,8 @@ class DecodeProblem(CodeProblem):
         return 2.0 * self.nonzeros * self.dictionary.shape[1]
 
     def quality(self, outputs: tuple[Tensor, ...]) -> Quality:
-        """Return the mean over the images of Σ|v − r|: what dropping entries costs."""
-        difference = self.images.double() - outputs[0].double()
-        return Quality(value=float(difference.abs().sum(1).mean()), metric="l1_per_image")
+        """Return the figures of what was decoded; the others' quality is that of the exact product."""
+        return self._quality_of(outputs[0])
 
 
 class EncodeProblem(CodeProblem):

@@ -9,18 +9,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from sparsebench.suites.workloads.data import DataError, Digits, digits
+from sparsebench.suites.workloads.sparse_coding import quality
 from sparsebench.suites.workloads.sparse_coding.conserved_flow import FLOWS, Learned, Settings, learn
+from sparsebench.suites.workloads.sparse_coding.trained import TrainedCoder
 
 EPOCHS: dict[str, int] = {"quick": 10, "full": 20}
 """Epochs of 3,000 images by profile. The notebook's 20 take about 3 s on one core."""
 EXAMPLES = 16
-"""Images that are kept with their codes and reconstructions: the first ones that were learned from."""
-COMPONENTS = 100
-"""Of the principal component analysis: as many as the dictionary has rows."""
-WEAK, STRONG = 0.01, 0.5
-"""Thresholds above which an entry of a code counts as active."""
+"""Images that are kept with their codes and reconstructions: the first ones, of the notebook's those learned from."""
+ATOMS = 100
+"""Rows of a model's dictionary that are kept; of the others their norms."""
 FAINT = 0.1
 """A row of the dictionary without any larger weight cannot be seen, whatever its unit's code is."""
 
@@ -70,57 +72,6 @@ def codes(learned: Learned, images: np.ndarray) -> np.ndarray:
         return np.asarray(1.0 / (1.0 + np.exp(-drives)))
 
 
-def l1_per_image(images: np.ndarray, reconstructions: np.ndarray) -> float:
-    """Return the mean over images of Σ|v − r|; both (n, 784), or one reconstruction (784,) for all."""
-    return float(np.abs(images.astype(np.float64) - reconstructions).sum(1).mean())
-
-
-def kl_per_image(images: np.ndarray, reconstructions: np.ndarray, epsilon: float) -> float:
-    """Return the mean over images of the generalised Kullback-Leibler divergence Σ v ln(v/r) − v + r, r at least ε.
-
-    It is what the dictionary's rule lowers for a fixed code (Lee and Seung 2001, non-negative matrix factorization).
-    """
-    v, r = images.astype(np.float64), np.maximum(reconstructions, epsilon)
-    logs = np.where(v > 0, v * np.log(np.where(v > 0, v, 1.0) / r), 0.0)
-    return float((logs - v + r).sum(1).mean())
-
-
-def activity(code: np.ndarray) -> dict[str, float]:
-    """Return how much of a code (n, units) is on.
-
-    Returns:
-        active_weak and active_strong: entries above WEAK and STRONG, mean per image; dead_units: units that are above
-        WEAK in no image; sum: Σo, mean per image.
-    """
-    return {
-        "active_weak": float((code > WEAK).sum(1).mean()),
-        "active_strong": float((code > STRONG).sum(1).mean()),
-        "dead_units": float((code <= WEAK).all(0).sum()),
-        "sum": float(code.sum(1).mean()),
-    }
-
-
-def trivial_rows(digits: Digits) -> dict[str, float]:
-    """Return the L1 per image of reconstructions that learn no code, each made from the very images it is judged on.
-
-    Returns:
-        all_zero: nothing; median_image: the median of every pixel, the best constant; pca_100: COMPONENTS principal
-        components (or as many as there are images), the floor of a dense linear code of that width; pca_100_clipped:
-        the same, cut to [0, 1].
-    """
-    from sklearn.decomposition import PCA  # imported late: half a second
-
-    images = digits.images.numpy().astype(np.float64)
-    pca = PCA(n_components=min(COMPONENTS, *images.shape), svd_solver="covariance_eigh")
-    projected = pca.inverse_transform(pca.fit_transform(images))
-    return {
-        "all_zero": l1_per_image(images, np.zeros(images.shape[1])),
-        "median_image": l1_per_image(images, np.median(images, axis=0)),
-        "pca_100": l1_per_image(images, projected),
-        "pca_100_clipped": l1_per_image(images, projected.clip(0.0, 1.0)),
-    }
-
-
 def artifact(learned: Learned, digits: Digits) -> dict[str, np.ndarray]:
     """Return everything that a report draws, as plain arrays.
 
@@ -131,9 +82,8 @@ def artifact(learned: Learned, digits: Digits) -> dict[str, np.ndarray]:
     Returns:
         curve (epochs,), dictionary (units, 784), thresholds (units,); settings, a JSON text with seed and source;
         images, reconstructions (16, 784), codes (16, units) and labels (16,). Figures of shape (), of the final network
-        on all images: l1, l1_clipped (r cut to [0, 1]), kl; faint_units, rows of the dictionary below FAINT throughout;
-        active_weak, active_strong, dead_units, sum (see `activity`); all_zero, median_image, pca_100, pca_100_clipped
-        (see `trivial_rows`).
+        on all images that it learned from: those of `quality.measure` and `quality.trivial_rows`, and faint_units, rows
+        of the dictionary below FAINT throughout.
     """
     used = digits.first(learned.settings.images)
     images = used.images.numpy()
@@ -141,12 +91,9 @@ def artifact(learned: Learned, digits: Digits) -> dict[str, np.ndarray]:
     reconstructions = code @ learned.dictionary
     shown = min(EXAMPLES, len(images))
     figures = {
-        "l1": l1_per_image(images, reconstructions),
-        "l1_clipped": l1_per_image(images, reconstructions.clip(0.0, 1.0)),
-        "kl": kl_per_image(images, reconstructions, learned.settings.epsilon),
+        **quality.measure(used.images, torch.from_numpy(code), torch.from_numpy(reconstructions)),
         "faint_units": float((learned.dictionary.max(1) < FAINT).sum()),
-        **activity(code),
-        **trivial_rows(used),
+        **quality.trivial_rows(used.images),
     }
     about = dataclasses.asdict(learned.settings) | {"seed": learned.seed, "source": learned.source}
     return {
@@ -159,6 +106,49 @@ def artifact(learned: Learned, digits: Digits) -> dict[str, np.ndarray]:
         "codes": code[:shown].astype(np.float32),
         "labels": used.labels[:shown].numpy(),
         **{name: np.array(value) for name, value in figures.items()},
+    }
+
+
+def model_name(trained: TrainedCoder) -> str:
+    """Return the name that a run keeps a model under, without ".npz"."""
+    return f"sparse_coding-{trained.plan.label}-seed{trained.seed}"
+
+
+def model_artifact(trained: TrainedCoder, images: Tensor) -> dict[str, np.ndarray]:
+    """Return everything that a report draws of a model, as plain arrays.
+
+    Args:
+        trained: the model.
+        images: test images (n, d); the first EXAMPLES of them are shown.
+
+    Returns:
+        model, workload, data (texts); settings, a JSON text with seed, source and images learned from; level and seed,
+        of shape (); curve (epochs,); dictionary, float16, the first ATOMS rows; norms (N,); images, reconstructions
+        (16, d), codes (16, N); seconds of learning, encode_s and decode_s of an image, one thread, by the wall clock;
+        and every figure of `TrainedCoder.figures`, NaN where it is not defined.
+    """
+    plan, coder = trained.plan, trained.coder
+    shown = images[:EXAMPLES].to("cpu", torch.float32)
+    code = coder.encode(shown).detach()
+    dictionary = coder.dictionary.detach()
+    about = dataclasses.asdict(coder.settings)
+    about |= {"seed": trained.seed, "source": trained.source, "images": plan.images or "all"}
+    level = float("nan") if plan.level is None else plan.level
+    numbers = {"level": level, "seed": trained.seed, "seconds": trained.seconds}
+    numbers |= {"encode_s": trained.encode_s, "decode_s": trained.decode_s}
+    numbers |= {name: float("nan") if value is None else value for name, value in trained.figures.items()}
+    return {
+        "model": np.array(plan.short),
+        "workload": np.array(plan.workload),
+        "data": np.array(plan.data),
+        "settings": np.array(json.dumps(about, default=str)),
+        "curve": trained.curve,
+        "dictionary": dictionary[:ATOMS].numpy().astype(np.float16),
+        "norms": dictionary.norm(dim=1).numpy(),
+        "images": shown.numpy(),
+        "reconstructions": coder.decode(code).detach().numpy(),
+        "codes": (code if code.layout == torch.strided else code.to_dense()).numpy(),
+        **{name: np.array(value) for name, value in numbers.items()},
     }
 
 

@@ -1,9 +1,10 @@
-"""Encode, decode and learn digits with the code held in every representation, and train as the notebook does.
+"""Encode, decode and learn: every model of the family, and codes held in every representation.
 
-The dictionary comes from training the conserved-flow network (about 2 s, once per process and setting), the images
-are the first ones that it learned from. Of every image's code the largest entries are kept, equally many for each.
-Images whose entries lie too close to tell which are the largest are passed over (2 % of them at f = 1e-4, a third at
-f = 0.2, whose idle units are all alike): rounding must not decide what is kept, or no oracle could judge it.
+Of conserved flow, the dictionary comes from training (about 2 s, once per process and setting), the images are the
+first ones that it learned from. Of every image's code the largest entries are kept, equally many for each. Images whose
+entries lie too close to tell which are the largest are passed over (2 % of them at f = 1e-4, a third at f = 0.2, whose
+idle units are all alike): rounding must not decide what is kept, or no oracle could judge it. Models are trained as
+plans.py lists them, kept, and judged and timed on test images.
 """
 
 from __future__ import annotations
@@ -14,112 +15,125 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from sparsebench.representations.pattern import Pattern
 from sparsebench.suites.cell import Case
-from sparsebench.suites.workloads.data import PIXELS, DataError, Digits, digits
+from sparsebench.suites.workloads.data import DataError, Digits, digits
 from sparsebench.suites.workloads.problem import Problem
-from sparsebench.suites.workloads.sparse_coding import operations
-from sparsebench.suites.workloads.sparse_coding.conserved_flow import FLOWS, Learned, Settings, learn
-from sparsebench.suites.workloads.sparse_coding.problems import Batch, DecodeProblem, EncodeProblem, LearnProblem
-from sparsebench.suites.workloads.sparse_coding.record import (
-    activity,
-    artifact,
-    load,
-    notebook_settings,
-    reproduce,
-    save,
-    trivial_rows,
+from sparsebench.suites.workloads.sparse_coding import operations, plans, quality
+from sparsebench.suites.workloads.sparse_coding.code_problems import (
+    CODE_PROBLEMS,
+    Codes,
+    learned_codes,
+    random_codes,
 )
+from sparsebench.suites.workloads.sparse_coding.coding_cases import (
+    AGAINST,
+    HELD_OPERATIONS,
+    LEVELS,
+    MODEL_OPERATIONS,
+    RANDOM,
+    RANDOM_OPERATIONS,
+    RANDOM_SHAPES,
+    TIMED_EPOCHS,
+    cases,
+    codes_name,
+    flow_name,
+    sparsity,
+)
+from sparsebench.suites.workloads.sparse_coding.conserved_flow import FLOWS, Learned, Settings, learn
+from sparsebench.suites.workloads.sparse_coding.images import images
+from sparsebench.suites.workloads.sparse_coding.model_problems import MODEL_PROBLEMS, FailedProblem
+from sparsebench.suites.workloads.sparse_coding.notebook_problem import NotebookEpochProblem
+from sparsebench.suites.workloads.sparse_coding.plans import Plan
+from sparsebench.suites.workloads.sparse_coding.problems import Batch, DecodeProblem, EncodeProblem, LearnProblem
+from sparsebench.suites.workloads.sparse_coding.trained import trained as trained_coder
 from sparsebench.suites.workloads.sparse_coding.training import TrainProblem
 
-__all__ = ["activity", "artifact", "cases", "load", "problem", "reproduce", "save", "trivial_rows"]
+__all__ = ["cases", "problem"]
 
-SUITE = "sparse_coding"
-UNITS = 100
-LEVELS: dict[str, tuple[float, ...]] = {
-    "quick": (0.0, 0.8, 0.95),
-    "full": (0.0, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98),
-}
-"""Shares of the code's entries that are dropped; 0 keeps the notebook's own dense code."""
-BATCH: dict[str, int] = {"quick": 256, "full": 1024}
-TIMED_FLOWS: dict[str, tuple[float, ...]] = {"quick": (1e-4,), "full": FLOWS}
-TIMED_EPOCHS = 10
-"""Epochs behind the dictionary of the timed operations, in both profiles, so that their rows mean the same."""
 CLEAR_GAP = 1e-4
 """The least distance of drives between the last entry kept and the first one dropped: float32 rounds them by 1e-5."""
-
-
-def cases(profile: str) -> list[Case]:
-    """Return the cases of a profile: the notebook's two trainings, then decode, encode and learn at every sparsity.
-
-    quick: f = 1e-4, 256 images. full: both settings, 1,024 images.
-
-    Raises:
-        ValueError: if the profile is unknown.
-    """
-    trainings = [
-        _case(settings.flow, "train", (settings.epochs * settings.images, settings.units, PIXELS), None, "dense")
-        for settings in notebook_settings(profile)
-    ]
-    batch = BATCH[profile]
-    shapes = {"decode": (batch, UNITS, PIXELS), "encode": (batch, PIXELS, UNITS), "learn": (batch, UNITS, PIXELS)}
-    return trainings + [
-        _case(flow, operation, shape, sparsity)
-        for flow in TIMED_FLOWS[profile]
-        for operation, shape in shapes.items()
-        for sparsity in LEVELS[profile]
-    ]
-
-
-def _case(
-    flow: float,
-    operation: str,
-    shape: tuple[int, int, int],
-    sparsity: float | None,
-    representation: str | None = None,
-) -> Case:
-    return Case(
-        suite=SUITE,
-        workload=_workload(flow),
-        operation=operation,
-        shape=shape,
-        pattern=Pattern(kind="element"),
-        sparsity=sparsity,
-        representation=representation,
-    )
-
-
-def _workload(flow: float) -> str:
-    return f"conserved flow f={flow:g}"
+FLOW_PROBLEMS: dict[str, type[DecodeProblem | EncodeProblem | LearnProblem]] = {
+    "decode": DecodeProblem,
+    "encode": EncodeProblem,
+    "learn": LearnProblem,
+}
 
 
 def problem(case: Case, device: str, data: Path | None) -> Problem:
-    """Make a case concrete.
+    """Make a case concrete; a model is trained when the store does not have it.
+
+    A model that cannot be trained gives a problem whose cell says why.
 
     Raises:
         DataError: if the data folder is not as expected, or holds too few images.
         ValueError: if the case is none of this suite's.
     """
-    flows = {_workload(flow): flow for flow in FLOWS}
-    if case.workload not in flows:
-        raise ValueError(f"expected a workload of {', '.join(flows)}, got {case.workload!r}")
-    flow = flows[case.workload]
+    flows = {flow_name(flow): flow for flow in FLOWS}
+    if case.workload in flows:
+        return _flow_problem(case, device, data, flows[case.workload])
+    if case.workload in _randoms():
+        active = _randoms()[case.workload]
+        return CODE_PROBLEMS[_operation(case, RANDOM_OPERATIONS)](case, device, _drawn(case.shape, active, case.seed))
+    models = {plan.workload: plan for plan in [*plans.quick(), *plans.full()]}
+    held = {(codes_name(plan), sparsity(plan)): plan for plan in plans.held()}
+    plan = models.get(case.workload) or held.get((case.workload, case.sparsity or 0.0))
+    if plan is None:
+        known = ", ".join([*flows, *models, *sorted({name for name, _ in held}), *_randoms()])
+        raise ValueError(f"expected a workload of {known}, got {case.workload!r} at sparsity {case.sparsity}")
+    operation = _operation(case, (*MODEL_OPERATIONS, AGAINST) if case.workload in models else HELD_OPERATIONS)
+    return model_problem(case, device, data, plan, operation, held=case.workload not in models)
+
+
+def model_problem(
+    case: Case, device: str, data: Path | None, plan: Plan, operation: str, *, held: bool = False
+) -> Problem:
+    """Return the problem of a model: its own operation, or its codes held in any representation."""
+    judged = images(plan.data, "test", data)[0]
+    if len(judged) < case.shape[0]:
+        raise DataError(f"expected at least {case.shape[0]:,} test images, got {len(judged):,}")
+    try:
+        found = trained_coder(plan, case.seed, data)
+        some = judged[: case.shape[0]]
+        if held:
+            return CODE_PROBLEMS[operation](case, device, learned_codes(found, some))
+        return MODEL_PROBLEMS[operation](case, device, found, some)
+    except DataError:
+        raise
+    except Exception as error:  # a model is anybody's code: whatever it raises is its own cells' matter
+        return FailedProblem(case, device, error)
+
+
+def _operation(case: Case, known: tuple[str, ...]) -> str:
+    if case.operation not in known:
+        raise ValueError(f"expected an operation of {', '.join(known)} for {case.workload}, got {case.operation!r}")
+    return case.operation
+
+
+def _flow_problem(case: Case, device: str, data: Path | None, flow: float) -> Problem:
+    _operation(case, ("train", "notebook_epoch", *FLOW_PROBLEMS))
+    if case.operation == "notebook_epoch":
+        return NotebookEpochProblem(case, device, _digits(data), Settings(flow=flow, units=case.shape[1]))
     if case.operation == "train":
         count, units, _ = case.shape
         if count % Settings.images:
             raise ValueError(f"expected whole epochs of {Settings.images:,} images, got {count:,} in all")
         settings = Settings(flow=flow, units=units, epochs=count // Settings.images)
         return TrainProblem(case, device, _digits(data), settings)
-    kinds: dict[str, type[DecodeProblem | EncodeProblem | LearnProblem]] = {
-        "decode": DecodeProblem,
-        "encode": EncodeProblem,
-        "learn": LearnProblem,
-    }
-    if case.operation not in kinds:
-        raise ValueError(f"expected an operation of train, {', '.join(kinds)}, got {case.operation!r}")
     units = case.shape[2] if case.operation == "encode" else case.shape[1]
-    learned = trained(Settings(flow=flow, units=units, epochs=TIMED_EPOCHS), case.seed, data)
-    return kinds[case.operation](case, device, _batch(_digits(data), learned, case.shape[0]))
+    settings = Settings(flow=flow, units=units, epochs=TIMED_EPOCHS)
+    return FLOW_PROBLEMS[case.operation](case, device, _batch(settings, case.seed, data, case.shape[0]))
+
+
+@cache
+def _randoms() -> dict[str, int]:
+    """Return how many entries a row has, by workload."""
+    shapes = {shape for found in RANDOM_SHAPES.values() for shape in found}
+    return {RANDOM.format(units=units, active=active): active for units, active in shapes}
+
+
+def _drawn(shape: tuple[int, ...], active: int, seed: int) -> Codes:
+    count, units, pixels = shape
+    return random_codes(count, units, pixels, active, seed)
 
 
 @cache
@@ -129,21 +143,25 @@ def _digits(data: Path | None) -> Digits:
 
 @cache
 def trained(settings: Settings, seed: int, data: Path | None) -> Learned:
-    """Return the training with these settings, once per process."""
+    """Return the training of the notebook's network with these settings, once per process."""
     return learn(_digits(data), settings, seed)
 
 
-def _batch(images: Digits, learned: Learned, count: int) -> Batch:
+@cache
+def _batch(settings: Settings, seed: int, data: Path | None, count: int) -> Batch:
     """Return the first `count` images whose largest entries are clear at every sparsity of either profile."""
+    images, learned = _digits(data), trained(settings, seed, data)
     dictionary, thresholds = torch.from_numpy(learned.dictionary), torch.from_numpy(learned.thresholds)
     clear = clear_images(images.images, dictionary, thresholds)
     if len(clear) < count:
         raise DataError(f"expected at least {count:,} images with clear codes, got {len(clear):,} of {len(images):,}")
+    chosen = images.images[clear[:count]]
     return Batch(
-        images=images.images[clear[:count]],
+        images=chosen,
         dictionary=dictionary,
         thresholds=thresholds,
         settings=learned.settings,
+        trivial=quality.trivial_rows(chosen),
     )
 
 
@@ -151,6 +169,6 @@ def clear_images(images: Tensor, dictionary: Tensor, thresholds: Tensor) -> Tens
     """Return the numbers of the images (int64, ascending) whose kept entries lie CLEAR_GAP above the dropped ones."""
     drives = operations.drive(images.double(), dictionary.double(), thresholds.double())
     clear = torch.ones(len(images), dtype=torch.bool)
-    for sparsity in sorted({level for levels in LEVELS.values() for level in levels}):
-        clear &= operations.gaps(drives, operations.kept_entries(drives.shape[1], sparsity)) >= CLEAR_GAP
+    for share in sorted({level for levels in LEVELS.values() for level in levels}):
+        clear &= operations.gaps(drives, operations.kept_entries(drives.shape[1], share)) >= CLEAR_GAP
     return clear.nonzero().squeeze(1)

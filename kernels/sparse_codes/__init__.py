@@ -1,0 +1,1 @@
+"""Select the largest entries of each row, and multiply codes of so many entries a row with a dictionary, and back."""

@@ -1,0 +1,101 @@
+"""Infer codes by FISTA: on working sets on the CPU, on whole batches elsewhere; each code has its duality gap."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sparsebench.suites.workloads.sparse_coding import fista_sets
+from sparsebench.suites.workloads.sparse_coding.ista import proximal
+from sparsebench.suites.workloads.sparse_coding.lasso_gap import Solution, check_lasso, to_csr
+
+WIDTH = 16
+"""By how many units a working set grows at least."""
+ENTRIES = 1 << 23
+"""Of the code while it is computed: more images than that are taken in parts."""
+GRAM_UNITS = 8192
+"""Above this many units their products are not all computed: in float32 they would take 256 MiB."""
+
+
+def fista(
+    images: Tensor,
+    dictionary: Tensor,
+    penalty: float,
+    *,
+    positive: bool = False,
+    gap: float = 1e-4,
+    steps_limit: int = 10_000,
+) -> Solution:
+    """Minimise ½‖x − a D‖² + λ‖a‖₁ for every image by accelerated proximal gradient steps with restarts.
+
+    On the CPU every image has its working set of units (see `fista_sets`); elsewhere all images step together (see
+    `ista.proximal`). An image is done when its duality gap over all units is at most gap · ‖x‖², as with scikit-learn's
+    tol. float32 carries gaps of about 1e-6 · ‖x‖²; below, ask for float64.
+
+    Args:
+        images: x (n, d), float32 or float64.
+        dictionary: D (N, d); an atom of zeros has code 0.
+        penalty: λ.
+        positive: whether a ≥ 0 is demanded.
+        gap: relative to ‖x‖².
+        steps_limit: an image.
+
+    Raises:
+        ValueError: if the operands do not fit or are not finite, λ ≤ 0, gap < 0, or steps_limit < 1.
+    """
+    check_lasso(images, dictionary, penalty, gap, steps_limit)
+    if images.device.type != "cpu" or len(images) == 0:
+        return proximal(images, dictionary, penalty, positive, gap, steps_limit, momentum=True)
+    images, dictionary = images.detach(), dictionary.detach().contiguous()
+    n, units = len(images), len(dictionary)
+    # the products among all units cost as much as the correlations of N images, which are computed some four times
+    with_gram = units <= min(4 * n, GRAM_UNITS)
+    gram = dictionary @ dictionary.t() if with_gram else dictionary.new_zeros(0, 0)
+    parts = images.split(max(1, ENTRIES // units))
+    solved = [_solve(part, dictionary, gram, penalty, positive, gap, steps_limit) for part in parts]
+    codes, gaps, steps = zip(*solved, strict=True)
+    return Solution(code=_stack(codes), gap=torch.cat(gaps), steps=torch.cat(steps), kernel="numba working sets")
+
+
+def fista_multiply_adds(units: int, pixels: int, steps: int) -> int:
+    """Return the multiply-adds of one image by plain FISTA: D x once, then N² a step, the products D Dᵀ at hand."""
+    return units * pixels + steps * units * units
+
+
+def _solve(
+    images: Tensor, atoms: Tensor, gram: Tensor, penalty: float, positive: bool, gap: float, limit: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    n = len(images)
+    start = images @ atoms.t()
+    now = start.clone()
+    code = torch.zeros_like(start)
+    squared = images.double().square().sum(1)
+    wanted = gap * squared
+    gaps, steps = np.zeros(n), np.zeros(n, np.int64)
+    todo = np.arange(n)
+    while len(todo):
+        before = steps.copy()
+        fista_sets.solve(
+            start.numpy(), now.numpy(), code.numpy(), gram.numpy(), atoms.numpy(), squared.numpy(), penalty, positive,
+            wanted.numpy(), WIDTH, limit, todo, steps, gaps,
+        )  # fmt: skip
+        if len(gram):
+            break
+        todo = todo[steps[todo] > before[todo]]  # the others had reached their gap, or their limit, before this round
+        now[todo] = (images[todo] - to_csr(code[todo]) @ atoms) @ atoms.t()
+    return to_csr(code), torch.from_numpy(gaps), torch.from_numpy(steps)
+
+
+def _stack(codes: tuple[Tensor, ...]) -> Tensor:
+    """Return codes of several parts as one."""
+    if len(codes) == 1:
+        return codes[0]
+    ends = np.cumsum([0, *(code.col_indices().numel() for code in codes)])
+    crow = [codes[0].crow_indices()[:1], *(c.crow_indices()[1:] + int(e) for c, e in zip(codes, ends, strict=False))]
+    return torch.sparse_csr_tensor(
+        torch.cat(crow),
+        torch.cat([code.col_indices() for code in codes]),
+        torch.cat([code.values() for code in codes]),
+        size=(sum(code.shape[0] for code in codes), codes[0].shape[1]),
+    )

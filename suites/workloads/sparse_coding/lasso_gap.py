@@ -1,0 +1,117 @@
+"""State the problem that ISTA, FISTA and LCA solve, check its operands, and bound how far from best a code is."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+FLOATS = (torch.float32, torch.float64)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Solution:
+    """What an inference found.
+
+    Attributes:
+        code: (n, N), sparse_csr: int64 indices, ascending in a row; zeros are not stored.
+        gap: float64 (n,), the duality gap of every image in the units of the objective, as `duality_gap` defines it;
+            the solver's own bookkeeping, in its dtype, so in float32 it is known to about 1e-6 · ‖x‖² only.
+        steps: int64 (n,), steps of (accelerated) gradient that every image took.
+        kernel: what ran.
+    """
+
+    code: Tensor
+    gap: Tensor
+    steps: Tensor
+    kernel: str
+
+
+def objective(images: Tensor, dictionary: Tensor, code: Tensor, penalty: float) -> Tensor:
+    """Return P(a) = ½‖x − a D‖² + λ‖a‖₁ of every image, float64 (n,).
+
+    With images as columns this is ½‖x − Da‖² + λ‖a‖₁. scikit-learn's `sparse_encode` calls the same λ alpha; its
+    `Lasso` divides the first term by the number of pixels d, so there alpha = λ ÷ d.
+
+    Args:
+        images: x (n, d).
+        dictionary: D (N, d).
+        code: a (n, N), strided or sparse_csr.
+        penalty: λ.
+    """
+    a, r = _residual(images, dictionary, code)
+    return 0.5 * r.square().sum(1) + penalty * a.abs().sum(1)
+
+
+def duality_gap(images: Tensor, dictionary: Tensor, code: Tensor, penalty: float, *, positive: bool = False) -> Tensor:
+    """Return P(a) − D(θ) ≥ P(a) − min P of every image, from scratch in float64, (n,).
+
+    D(θ) = ½‖x‖² − ½‖x − θ‖² for θ with |Dθ|∞ ≤ λ (Dθ ≤ λ where codes are positive). θ = s·r, the residual r scaled by
+    the s that maximises D among those allowed: xᵀr ÷ ‖r‖² cut to |s| ≤ λ ÷ |Dr|∞ (Fercoq, Gramfort and Salmon 2015,
+    Mind the duality gap, eq. 11). scikit-learn's gap has s = min(1, λ ÷ |Dr|∞), is never smaller, and is compared with
+    tol · ‖x‖².
+
+    Args:
+        images: x (n, d).
+        dictionary: D (N, d).
+        code: a (n, N), strided or sparse_csr.
+        penalty: λ.
+        positive: whether a ≥ 0 is demanded.
+    """
+    a, r = _residual(images, dictionary, code)
+    x = images.double()
+    correlations = r @ dictionary.double().t()
+    largest = (correlations if positive else correlations.abs()).amax(1)
+    scale = dual_scale((x * r).sum(1), r.square().sum(1), largest, penalty, positive)
+    primal = 0.5 * r.square().sum(1) + penalty * a.abs().sum(1)
+    dual = 0.5 * x.square().sum(1) - 0.5 * (x - scale[:, None] * r).square().sum(1)
+    return primal - dual
+
+
+def dual_scale(along: Tensor, squared: Tensor, largest: Tensor, penalty: float, positive: bool) -> Tensor:
+    """Return s (n,), see `duality_gap`: of xᵀr, ‖r‖² and the largest correlation, each (n,)."""
+    bound = torch.where(largest > 0, penalty / largest.clamp_min(1e-300), torch.inf)
+    wanted = torch.where(squared > 0, along / squared.clamp_min(1e-300), 1.0)
+    return torch.minimum(torch.maximum(wanted, torch.zeros_like(bound) if positive else -bound), bound)
+
+
+def check_operands(images: Tensor, dictionary: Tensor) -> None:
+    """Raise ValueError unless images (n, d) and dictionary (N, d) fit: floats of one dtype, finite, n ≥ 0, N, d ≥ 1."""
+    if images.dim() != 2 or dictionary.dim() != 2 or images.shape[1] != dictionary.shape[1] or 0 in dictionary.shape:
+        raise ValueError(
+            f"expected images (n, d) and a dictionary (N, d), got {tuple(images.shape)} and {tuple(dictionary.shape)}"
+        )
+    if images.dtype not in FLOATS or images.dtype != dictionary.dtype:
+        raise ValueError(f"expected float32 or float64 of both, got {images.dtype} and {dictionary.dtype}; convert one")
+    if images.device != dictionary.device:
+        raise ValueError(f"expected one device, got {images.device} and {dictionary.device}; move one")
+    for what, tensor in (("images", images), ("dictionary", dictionary)):
+        if not bool(torch.isfinite(tensor).all()):
+            raise ValueError(f"expected finite {what}, got NaN or infinity; clean them first")
+
+
+def check_lasso(images: Tensor, dictionary: Tensor, penalty: float, gap: float, steps_limit: int) -> None:
+    """Raise ValueError unless `check_operands` and `check_lasso_settings` pass."""
+    check_operands(images, dictionary)
+    check_lasso_settings(penalty, gap, steps_limit)
+
+
+def check_lasso_settings(penalty: float, gap: float, steps_limit: int) -> None:
+    """Raise ValueError unless 0 < λ < ∞, 0 ≤ gap < ∞ and steps_limit ≥ 1."""
+    if not (math.isfinite(penalty) and penalty > 0):
+        raise ValueError(f"expected a penalty λ > 0, got {penalty}; without one the code is not sparse")
+    if not (math.isfinite(gap) and gap >= 0) or steps_limit < 1:
+        raise ValueError(f"expected gap ≥ 0 and at least one step, got {gap} and {steps_limit}")
+
+
+def to_csr(code: Tensor) -> Tensor:
+    """Return a strided code (n, N) as sparse_csr, its zeros not stored."""
+    return code.to_sparse_csr()
+
+
+def _residual(images: Tensor, dictionary: Tensor, code: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the code, strided, and x − a D, both float64."""
+    a = (code if code.layout == torch.strided else code.to_dense()).double()
+    return a, images.double() - a @ dictionary.double()

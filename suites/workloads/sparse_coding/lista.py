@@ -1,0 +1,180 @@
+"""Predict Lasso codes by a few unrolled, learned steps of soft thresholding: LISTA (Gregor and LeCun 2010)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from sparsebench.suites.workloads.sparse_coding.coder import CoderSettings, SparseCoder
+from sparsebench.suites.workloads.sparse_coding.fista import fista
+from sparsebench.suites.workloads.sparse_coding.ista import curvature
+from sparsebench.suites.workloads.sparse_coding.lasso_gap import to_csr
+
+TARGETS = ("objective", "codes")
+DECAY = (0.9, 0.999)
+"""Of Adam's two moments (Kingma and Ba 2015)."""
+TINY = 1e-8
+
+
+@dataclass(frozen=True, kw_only=True)
+class LISTASettings(CoderSettings):
+    """Say which Lasso problem is to be predicted, and by how much of a network.
+
+    Attributes:
+        penalty: λ in P(a) = ½‖x − aD‖² + λ‖a‖₁.
+        steps: T soft thresholdings, at least 1.
+        target: "objective": learning lowers P itself; "codes": the squared distance from FISTA's codes, as in the
+            paper, on a dictionary that is given.
+        rate: of Adam, falling to nothing over `fit` along a cosine.
+    """
+
+    penalty: float
+    steps: int = 5
+    target: str = "objective"
+    rate: float = 3e-2
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not (self.penalty > 0 and math.isfinite(self.penalty)):
+            raise ValueError(f"expected a finite penalty λ > 0, got {self.penalty}")
+        if self.steps < 1 or not self.rate > 0:
+            raise ValueError(f"expected steps ≥ 1 and rate > 0, got {self.steps} and {self.rate}")
+        if self.target not in TARGETS:
+            raise ValueError(f"expected a target of {', '.join(TARGETS)}, got {self.target!r}")
+
+
+class LISTA(SparseCoder):
+    """Encode by a₁ = h(xEᵀ), aₜ₊₁ = h(xEᵀ + aₜS), h(u) = sign(u)·max(|u| − θ, 0); E, S and θ are learned.
+
+    With E = D/L, S = 1 − DDᵀ/L, θ = λ/L, where L is the largest eigenvalue of DDᵀ, these are T steps of ISTA: learning
+    begins there, so at the start it is exactly as good as ISTA, and what it gains is what learning gives (Gregor
+    and LeCun 2010, Learning fast approximations of sparse coding). Steps share E and S; each has a θ of its own for
+    every unit. Without a dictionary one is learned along with them, its atoms of norm 1.
+
+    Args:
+        settings: see there.
+        dictionary: (N, d), kept as it is; None: learned.
+
+    Raises:
+        ValueError: if the dictionary is no finite (N, d), has an atom of zeros, or the target asks for one.
+    """
+
+    name = "lista"
+    settings: LISTASettings
+
+    def __init__(
+        self,
+        settings: LISTASettings,
+        *,
+        dictionary: Tensor | None = None,
+        seed: int = 0,
+        device: str = "cpu",
+        dtype: torch.dtype = torch.float32,
+        holder: str | None = None,
+    ) -> None:
+        super().__init__(settings, seed=seed, device=device, dtype=dtype, holder=holder)
+        if dictionary is None and settings.target == "codes":
+            raise ValueError("expected a dictionary for the target 'codes', got none; give one, or take 'objective'")
+        if dictionary is not None:
+            if dictionary.dim() != 2 or len(dictionary) != settings.units:
+                raise ValueError(f"expected a dictionary ({settings.units}, d), got {tuple(dictionary.shape)}")
+            if not bool(torch.isfinite(dictionary).all()) or not bool((dictionary.abs().amax(1) > 0).all()):
+                raise ValueError("expected finite atoms that are not all zeros, got others; replace or drop them")
+        self.given = None if dictionary is None else dictionary.detach().to(device, dtype).clone()
+
+    def _start(self, images: Tensor, generator: torch.Generator) -> None:
+        s = self.settings
+        if self.given is not None and self.given.shape[1] != images.shape[1]:
+            raise ValueError(f"expected images of {self.given.shape[1]} numbers, as atoms have, got {images.shape[1]}")
+        atoms = self._drawn(images, generator) if self.given is None else self.given.clone()
+        gram = atoms @ atoms.t()
+        inverse = 1.0 / max(curvature(gram), 1e-30)
+        self._tensors = {
+            "dictionary": atoms,
+            "encoder": atoms * inverse,
+            "lateral": torch.eye(s.units, dtype=self.dtype, device=self.device) - gram * inverse,
+            "thresholds": atoms.new_full((s.steps, s.units), s.penalty * inverse),
+        }
+        self._learned = [n for n in self._tensors if n != "dictionary" or self.given is None]
+        moments = {f"{which}_{n}": torch.zeros_like(self._tensors[n]) for n in self._learned for which in ("m", "v")}
+        self._tensors |= {**moments, "taken": torch.zeros(1, dtype=torch.int64, device=self.device)}
+
+    def _drawn(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """Return atoms of norm 1: images drawn at random, with noise, so that blank and repeated ones serve too."""
+        pick = torch.randint(len(images), (self.settings.units,), generator=generator)
+        noise = torch.randn(self.settings.units, images.shape[1], generator=generator).to(images)
+        drawn = images[pick.to(images.device)] - images.mean(0)
+        drawn = drawn + noise * (0.1 * drawn.norm(dim=1).mean() / images.shape[1] ** 0.5 + 1e-3)
+        atoms: Tensor = drawn / drawn.norm(dim=1, keepdim=True)
+        return atoms
+
+    def predict(self, images: Tensor, tensors: dict[str, Tensor]) -> Tensor:
+        """Return the strided code (n, N) of images (n, d) by the network `tensors`; differentiable in all of it."""
+        driven = images @ tensors["encoder"].t()
+        code = shrink(driven, tensors["thresholds"][0])
+        for threshold in tensors["thresholds"][1:]:
+            code = shrink(driven + code @ tensors["lateral"], threshold)
+        return code
+
+    def loss(self, images: Tensor, tensors: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Return what learning lowers, a mean over images (n, d), and the reconstructions (n, d)."""
+        s = self.settings
+        code = self.predict(images, tensors)
+        reconstructions = code @ tensors["dictionary"]
+        if s.target == "codes":
+            wanted = fista(images, tensors["dictionary"], s.penalty, steps_limit=200).code.to_dense()
+            return (code - wanted).square().sum(1).mean(), reconstructions
+        squared = (images - reconstructions).square().sum(1)
+        return (0.5 * squared + s.penalty * code.abs().sum(1)).mean(), reconstructions
+
+    def _learn(self, images: Tensor) -> float:
+        leaves = {n: self._tensors[n].detach().requires_grad_(n in self._learned) for n in self._network()}
+        with torch.enable_grad():
+            loss, reconstructions = self.loss(images, leaves)
+            gradients = torch.autograd.grad(loss, [leaves[n] for n in self._learned], allow_unused=True)
+        level = float((images - reconstructions.detach()).abs().sum(1).mean())
+        with torch.no_grad():
+            self._step(gradients)
+        return level
+
+    def _step(self, gradients: tuple[Tensor | None, ...]) -> None:
+        t = self._tensors
+        t["taken"] += 1
+        taken = int(t["taken"])
+        rate = self.settings.rate * 0.5 * (1.0 + math.cos(math.pi * self.elapsed))
+        first, second = DECAY
+        for name, gradient in zip(self._learned, gradients, strict=True):
+            if gradient is None:  # one step only: nothing is lateral yet
+                continue
+            # E and S live on the scale 1/L: Adam's step, which is the same for all, is scaled to theirs
+            scale = t[name].square().mean().sqrt().clamp_min(TINY) if name != "lateral" else t["encoder"].abs().mean()
+            m, v = t[f"m_{name}"], t[f"v_{name}"]
+            m.lerp_(gradient, 1.0 - first)
+            v.lerp_(gradient.square(), 1.0 - second)
+            size = (v / (1.0 - second**taken)).sqrt().clamp_min_(TINY)
+            t[name].addcdiv_(m / (1.0 - first**taken), size, value=-rate * float(scale))
+        t["thresholds"].clamp_min_(0.0)
+        if "dictionary" in self._learned:
+            t["dictionary"] /= t["dictionary"].norm(dim=1, keepdim=True).clamp_min(TINY)
+
+    def _network(self) -> list[str]:
+        return ["dictionary", "encoder", "lateral", "thresholds"]
+
+    def _encode(self, images: Tensor) -> Tensor:
+        return to_csr(self.predict(images, self._tensors))
+
+    def _parameters(self) -> dict[str, Tensor]:
+        return self._tensors
+
+    def multiply_adds(self) -> int:
+        """Return those of encoding one image: N·d once, then N² for each step after the first."""
+        units = self.settings.units
+        return units * self._pixels_known() + (self.settings.steps - 1) * units * units
+
+
+def shrink(values: Tensor, threshold: Tensor) -> Tensor:
+    """Return sign(u)·max(|u| − θ, 0), u (n, N), θ (N,) ≥ 0."""
+    return values - values.clamp(-threshold, threshold)

@@ -1,0 +1,103 @@
+"""Infer codes by orthogonal matching pursuit, many images at once, with or without all products among the atoms."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sparsebench.suites.workloads.sparse_coding import omp_steps
+from sparsebench.suites.workloads.sparse_coding.lasso_gap import check_operands
+
+GRAM_BYTES = 256 << 20
+"""What the products among all atoms may take unless the caller says otherwise: in float32 those of 8,192 atoms."""
+ENTRIES = 1 << 23
+"""Of the correlations that are held at once: more images than that are taken in parts."""
+DEPENDENT = {torch.float32: 1e-6, torch.float64: 1e-12}
+"""Squared distance from the span of a support, of an atom of norm 1, below which it adds rounding errors only."""
+
+
+def omp(images: Tensor, dictionary: Tensor, k: int, *, gram_bytes: int = GRAM_BYTES) -> Tensor:
+    """Choose k atoms an image, each the one that the residual agrees with most, and project the image on all of them.
+
+    Where the products of all atoms fit `gram_bytes` this is Batch-OMP (Rubinstein, Zibulevsky and Elad 2008, Efficient
+    implementation of the K-SVD algorithm using batch OMP); else the residuals of all images are multiplied with
+    the dictionary once an atom. Both keep progressive Cholesky factors in float64, and both find the same codes.
+    Agreement is |xᵀd| ÷ ‖d‖, so the length of an atom does not matter; an atom of zeros is never chosen.
+
+    Args:
+        images: x (n, d), float32 or float64; computed on the CPU, wherever they are.
+        dictionary: D (N, d).
+        k: atoms an image, 1 to N. d is the most that can help.
+        gram_bytes: see above; 0 asks for residuals.
+
+    Returns:
+        (n, N), sparse_csr with k entries a row, int64 indices ascending; zeros at the first units not chosen where
+        fewer atoms explain the image wholly, as with a black one.
+
+    Raises:
+        ValueError: if the operands do not fit or are not finite, or k lies outside 1 to N.
+    """
+    check_operands(images, dictionary)
+    n, units = len(images), len(dictionary)
+    if not 1 <= k <= units:
+        raise ValueError(f"expected k from 1 to {units}, the number of atoms, got {k}")
+    x, d = images.detach().cpu(), dictionary.detach().cpu()
+    norms = d.norm(dim=1)
+    atoms = (d / norms.clamp_min(torch.finfo(d.dtype).tiny)[:, None]).contiguous()
+    with_gram = units * units * atoms.itemsize <= gram_bytes
+    gram = atoms @ atoms.t() if with_gram else atoms.new_zeros(0, 0)
+    scales = torch.where(norms > 0, 1.0 / norms, 0.0)
+    places, values = torch.zeros(n, k, dtype=torch.int64), torch.zeros(n, k, dtype=x.dtype)
+    done = 0
+    for part in x.split(max(1, ENTRIES // max(units, k * k))):
+        chosen, found = _pursue(part, atoms, gram, k)
+        places[done : done + len(part)], values[done : done + len(part)] = chosen, found
+        done += len(part)
+    values *= scales[places]
+    code = torch.sparse_csr_tensor(torch.arange(n + 1) * k, places.flatten(), values.flatten(), size=(n, units))
+    return code.to(images.device)
+
+
+def _pursue(x: Tensor, atoms: Tensor, gram: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Return places, int64 (n, k), and values (n, k) for atoms of norm 1 or 0."""
+    n, units = len(x), len(atoms)
+    start = x @ atoms.t()
+    # what is left of an image once rounding is all that is left; below it no atom means anything
+    places, values = np.zeros((n, k), np.int64), np.zeros((n, k))
+    factors, sizes, going = np.zeros((n, k, k)), np.zeros(n, np.int64), np.ones(n, np.bool_)
+    now = start.clone()
+    for step in range(1 if len(gram) else k):
+        if step:
+            code = torch.sparse_csr_tensor(
+                torch.arange(n + 1) * step,
+                torch.from_numpy(places[:, :step].reshape(-1)),
+                torch.from_numpy(values[:, :step].reshape(-1)).to(x.dtype),
+                size=(n, units),
+            )
+            now = (x - code @ atoms) @ atoms.t()
+        omp_steps.pursue(
+            start.numpy(), now.numpy(), places, values, factors, sizes, going, gram.numpy(), atoms.numpy(), k,
+            DEPENDENT[x.dtype],
+        )  # fmt: skip
+    omp_steps.settle(places, values, sizes, units)
+    return torch.from_numpy(places), torch.from_numpy(values).to(x.dtype)
+
+
+def omp_multiply_adds(units: int, pixels: int, k: int, *, batch: bool = False) -> int:
+    """Return the multiply-adds of one image.
+
+    Plain: for each atom the correlations N·d, the products with the i atoms before it i·d, a row of the Cholesky factor
+    i²/2, two triangular solves i², and the residual i·d. Batch-OMP: D x once, then for each atom the correlations i·N
+    from the Gram matrix, which is at hand, and the same small solves.
+
+    Args:
+        units: N.
+        pixels: d.
+        k: atoms chosen.
+        batch: whether Batch-OMP is meant.
+    """
+    small = sum(i * i // 2 + (i + 1) ** 2 for i in range(k))
+    if batch:
+        return units * pixels + units * sum(range(1, k)) + small
+    return k * units * pixels + sum((2 * i + 1) * pixels for i in range(k)) + small
