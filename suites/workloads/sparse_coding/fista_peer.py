@@ -14,14 +14,15 @@ import json
 import sys
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from joblib import Parallel, delayed
 from sklearn.decomposition import MiniBatchDictionaryLearning, sparse_encode
 from sklearn.linear_model import Lasso
+from sklearn.utils.parallel import Parallel, delayed
 from torch import Tensor
 
 from sparsebench.suites.measure.machine import set_threads
@@ -89,26 +90,27 @@ def compare(images: Tensor, dictionary: Tensor, penalty: float, rounds: int) -> 
         found = duality_gap(images[: len(code)], dictionary, code, penalty) / squared[: len(code)]
         return {"max": float(found.max()), "mean": float(found.mean())}
 
-    trial = {name: _seconds(lambda s=s, j=j: s(x[:TRIAL], atoms, penalty, j))[0] for name, (s, j) in SOLVERS.items()}  # type: ignore[misc]
-    near = [
-        name for name in SOLVERS if trial[name] <= FAR * min(trial.values())
-    ]  # processes pay off on many images only
-    whole = {name: _seconds(lambda s=s, j=j: s(x, atoms, penalty, j))[0] for name in near for s, j in [SOLVERS[name]]}  # type: ignore[misc]
+    def peer(name: str, part: Array) -> Callable[[], Array]:
+        solver, jobs = SOLVERS[name]
+        return partial(solver, part, atoms, penalty, jobs)
+
+    trial = {name: _seconds(peer(name, x[:TRIAL]))[0] for name in SOLVERS}
+    # processes pay off on many images only, so those that are near are tried on all
+    near = [name for name in SOLVERS if trial[name] <= FAR * min(trial.values())]
+    whole = {name: _seconds(peer(name, x))[0] for name in near}
     fastest = min(whole, key=whole.__getitem__)
-    solver, jobs = SOLVERS[fastest]
-    ours, theirs = [], []
+    sides: tuple[Callable[[], Any], ...] = (
+        partial(fista, images, dictionary, penalty, gap=SHARE * TOLERANCE),
+        peer(fastest, x),
+    )
+    times: tuple[list[float], list[float]] = ([], [])
+    last: list[Any] = [None, None]
     for turn in range(rounds):
-        pair = [
-            lambda: fista(images, dictionary, penalty, gap=SHARE * TOLERANCE),
-            lambda: solver(x, atoms, penalty, jobs),
-        ]
-        for place in (0, 1) if turn % 2 == 0 else (1, 0):
-            taken, result = _seconds(pair[place])
-            (ours, theirs)[place].append(taken)
-            if place == 0:
-                solution = result
-            else:
-                peer = torch.from_numpy(np.ascontiguousarray(result))
+        for side in (0, 1) if turn % 2 == 0 else (1, 0):
+            taken, last[side] = _seconds(sides[side])
+            times[side].append(taken)
+    solution, code = last[0], torch.from_numpy(np.ascontiguousarray(last[1]))
+    ours, theirs = times
     ratios = [b / a for a, b in zip(ours, theirs, strict=True)]
     return {
         "penalty": penalty,
@@ -117,7 +119,7 @@ def compare(images: Tensor, dictionary: Tensor, penalty: float, rounds: int) -> 
         "fista_gap": gaps(solution.code),
         "peer": fastest,
         "peer_s": float(np.median(theirs)),
-        "peer_gap": gaps(peer),
+        "peer_gap": gaps(code),
         "trial_s": trial,
         "whole_s": whole,
         "speedup": float(np.median(ratios)),

@@ -161,7 +161,7 @@ ROUTED: dict[str, Any] = {
     "units": 10_000, "groups": 10, "shrink": ((4, 400), (8, 200)), "memory": 0.8, "batch": 10_000, "epochs": 3,
 }  # fmt: skip
 """Of the routed encoder: fewer than half a million multiply-adds an image. More epochs gained nothing."""
-ROUTED_LEVELS: tuple[dict[str, int], ...] = ({"k": 14, "kept": 16, "rank": 100}, {"k": 32, "kept": 20, "rank": 192})
+ROUTED_LEVELS: tuple[dict[str, Any], ...] = ({"k": 14, "kept": 16, "rank": 100}, {"k": 32, "kept": 20, "rank": 192})
 SHORT = 3_000
 """Images of a short training; a whole list of them takes ten seconds."""
 
