@@ -53,7 +53,7 @@ def select(x: Tensor, k: int) -> tuple[Tensor, Tensor]:
         dtype = str(rows.dtype).removeprefix("torch.")
         cpu_select.select(
             cpu_scan.maxima(dtype), cpu_scan.larger(dtype), rows.numpy(), np.empty(0, _INTEGERS[rows.dtype]), k,
-            _threads(x.numel() // 4, len(x)), values.numpy(), places.numpy(),
+            _threads(x.numel() * 2, len(x)), values.numpy(), places.numpy(),
         )  # fmt: skip
     return values.to(x.dtype), places
 

@@ -1,10 +1,10 @@
 """Select the k largest entries of each row on the CPU: a floor from the maxima of groups, then one scan above it.
 
-A long row is cut into four groups or more for each entry that is wanted. The k-th largest of the groups' maxima is
-reached by k entries at least, and by few more: in random data −4k·ln(1 − 1/4) = 1.15 k. Both passes go a vector at a
-time. What the scan finds is collected; when the collection is full, the k largest of it are kept, and their least is
-what the scan compares with from then on: an entry that only equals it comes later than k that are as large, and loses.
-So no data makes it slower than a small multiple of N a row.
+A short row is left to `cpu_bisect`. A long one is cut into four groups or more for each entry that is wanted. The
+k-th largest of the groups' maxima is reached by k entries at least, and by few more: in random data
+−4k·ln(1 − 1/4) = 1.15 k. Both passes go a vector at a time. What the scan finds is collected; when the collection is
+full, the k largest of it are kept, and their least is what the scan compares with from then on: an entry that only
+equals it comes later than k that are as large, and loses. So no data makes it slower than a small multiple of N a row.
 """
 
 from __future__ import annotations
@@ -15,8 +15,11 @@ import numpy as np
 from numba import njit, prange
 
 from sparsebench.kernels.microkernels.call import call
+from sparsebench.kernels.sparse_codes import cpu_bisect
 from sparsebench.kernels.sparse_codes.cpu_scan import CHUNK
 
+SHORT = 8
+"""Groups times this many entries make a short row, selected by `cpu_bisect`; about there the two are equally fast."""
 _SERIAL: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy"}
 # numba ships its decorators without types: that alone is what the ignores beside them are for
 
@@ -118,16 +121,15 @@ def _select_row(
     work: Any,
 ) -> None:  # fmt: skip
     count = 0
-    if best.size > 0:
-        call(maxima, (x.ctypes.data, best.size, x.size // best.size, best.ctypes.data))
-        key = _kth(best, best.size, k)
-        best[0] = key if key >= 0 else key ^ top  # the bits of the number: turning is its own reverse
-        floor = best.view(x.dtype)[0]
-        if floor > -np.inf:  # neither that nor NaN
-            # what reaches the floor is what is larger than the number before it
-            least[0] = np.nextafter(floor, x.dtype.type(-np.inf))
-            _mark(larger, x, least, masks)
-            count = _scan(x, masks, 0, k, least[0], found, at, work)
+    call(maxima, (x.ctypes.data, best.size, x.size // best.size, best.ctypes.data))
+    key = _kth(best, best.size, k)
+    best[0] = key if key >= 0 else key ^ top  # the bits of the number: turning is its own reverse
+    floor = best.view(x.dtype)[0]
+    if floor > -np.inf:  # neither that nor NaN
+        # what reaches the floor is what is larger than the number before it
+        least[0] = np.nextafter(floor, x.dtype.type(-np.inf))
+        _mark(larger, x, least, masks)
+        count = _scan(x, masks, 0, k, least[0], found, at, work)
     if count < k:  # no floor, or one so near to 0 that the processor was told to take the number before it for 0
         for j in range(k):
             found[j], at[j] = x[j], j
@@ -157,13 +159,16 @@ def select(
     rows, size = x.shape
     room = 2 * k + 4 * CHUNK
     groups = -(-4 * k // CHUNK) * CHUNK
-    if groups * 2 > size:
-        groups = 0
+    short = size <= SHORT * groups
     top = np.iinfo(integers.dtype).max
     for thread in prange(threads):
+        keys = cpu_bisect.make_keys(size if short else 0, integers)
         found, work, least = np.empty(room, x.dtype), np.empty(room, x.dtype), np.empty(1, x.dtype)
         at, best = np.empty(room, np.int32), np.empty(groups, integers.dtype)
         masks = np.empty(-(-size // CHUNK), np.int64)
         for i in range(rows * thread // threads, rows * (thread + 1) // threads):
-            _select_row(maxima, larger, top, x[i], k, best, least, masks, found, at, work)
+            if short:
+                cpu_bisect.select_row(x[i], k, keys, found, at)
+            else:
+                _select_row(maxima, larger, top, x[i], k, best, least, masks, found, at, work)
             values[i], places[i] = found[:k], at[:k]

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from sparsebench.representations import registry
 from sparsebench.representations.base import Representation
+from sparsebench.suites.workloads.sparse_coding.finite import all_finite
 
 Progress = Callable[[int, float], None]
 """Told after every epoch: its number from 1, and its mean L1 per image."""
@@ -248,12 +249,12 @@ class SparseCoder(ABC):
             raise ValueError(f"expected at least {least} image to learn from, got none")
         if self._pixels is not None and images.shape[1] != self._pixels:
             raise ValueError(f"expected images of {self._pixels} numbers, as in learning, got {images.shape[1]}")
-        if not bool(torch.isfinite(images).all()):
+        if not all_finite(images):
             raise ValueError("expected finite images, got NaN or infinity; clean them first")
         return images.to(self.device, self.dtype)
 
     def _finite(self) -> bool:
-        return all(bool(torch.isfinite(t).all()) for t in self._parameters().values() if t.is_floating_point())
+        return all(all_finite(t) for t in self._parameters().values() if t.is_floating_point())
 
     def _check_sane(self, level: float, images: Tensor, number: int) -> None:
         """Raise if an epoch ended with NaN, infinity, or an error a thousand times that of reconstructing nothing."""

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 
 from sparsebench.suites.workloads.sparse_coding import fista_sets
+from sparsebench.suites.workloads.sparse_coding.code_layouts import joined, to_csr
 from sparsebench.suites.workloads.sparse_coding.ista import proximal
-from sparsebench.suites.workloads.sparse_coding.lasso_gap import Solution, check_lasso, to_csr
+from sparsebench.suites.workloads.sparse_coding.lasso_gap import Solution, check_lasso
 
 WIDTH = 16
 """By how many units a working set grows at least."""
@@ -55,7 +56,7 @@ def fista(
     parts = images.split(max(1, ENTRIES // units))
     solved = [_solve(part, dictionary, gram, penalty, positive, gap, steps_limit) for part in parts]
     codes, gaps, steps = zip(*solved, strict=True)
-    return Solution(code=_stack(codes), gap=torch.cat(gaps), steps=torch.cat(steps), kernel="numba working sets")
+    return Solution(code=joined(codes), gap=torch.cat(gaps), steps=torch.cat(steps), kernel="numba working sets")
 
 
 def fista_multiply_adds(units: int, pixels: int, steps: int) -> int:
@@ -85,17 +86,3 @@ def _solve(
         todo = todo[steps[todo] > before[todo]]  # the others had reached their gap, or their limit, before this round
         now[todo] = (images[todo] - to_csr(code[todo]) @ atoms) @ atoms.t()
     return to_csr(code), torch.from_numpy(gaps), torch.from_numpy(steps)
-
-
-def _stack(codes: tuple[Tensor, ...]) -> Tensor:
-    """Return codes of several parts as one."""
-    if len(codes) == 1:
-        return codes[0]
-    ends = np.cumsum([0, *(code.col_indices().numel() for code in codes)])
-    crow = [codes[0].crow_indices()[:1], *(c.crow_indices()[1:] + int(e) for c, e in zip(codes, ends, strict=False))]
-    return torch.sparse_csr_tensor(
-        torch.cat(crow),
-        torch.cat([code.col_indices() for code in codes]),
-        torch.cat([code.values() for code in codes]),
-        size=(sum(code.shape[0] for code in codes), codes[0].shape[1]),
-    )

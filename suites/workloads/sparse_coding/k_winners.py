@@ -17,7 +17,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from sparsebench.kernels.sparse_codes import products
 from sparsebench.suites.workloads.sparse_coding._rules import check_positive, check_rates, held, scaled_step, uniform
+from sparsebench.suites.workloads.sparse_coding.code_layouts import csr_code
 from sparsebench.suites.workloads.sparse_coding.coder import CoderSettings, SparseCoder
 
 MEMORY = 0.01
@@ -60,12 +62,9 @@ def winners_of(drives: Tensor, count: int, order: Tensor | None = None) -> Tenso
     Returns:
         (n, N), sparse_csr with int64 indices, ascending in a row.
     """
-    n = len(drives)
-    ranked = torch.sort(drives if order is None else order, dim=1, descending=True, stable=True).indices
-    places = ranked[:, :count].sort(dim=1).values
-    starts = torch.arange(0, n * count + 1, count, device=drives.device)
-    values = drives.gather(1, places).reshape(-1)
-    return torch.sparse_csr_tensor(starts, places.reshape(-1), values, tuple(drives.shape), check_invariants=False)
+    values, places = products.select(drives if order is None else order, count)
+    chosen = values if order is None else drives.gather(1, places.long())
+    return csr_code(chosen, places, drives.shape[1])
 
 
 class KWinners(SparseCoder):

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from sparsebench.suites.workloads.sparse_coding.code_layouts import strided
+from sparsebench.suites.workloads.sparse_coding.finite import all_finite
+
 FLOATS = (torch.float32, torch.float64)
 
 
@@ -88,7 +91,7 @@ def check_operands(images: Tensor, dictionary: Tensor) -> None:
     if images.device != dictionary.device:
         raise ValueError(f"expected one device, got {images.device} and {dictionary.device}; move one")
     for what, tensor in (("images", images), ("dictionary", dictionary)):
-        if not bool(torch.isfinite(tensor).all()):
+        if not all_finite(tensor):
             raise ValueError(f"expected finite {what}, got NaN or infinity; clean them first")
 
 
@@ -106,12 +109,7 @@ def check_lasso_settings(penalty: float, gap: float, steps_limit: int) -> None:
         raise ValueError(f"expected gap ≥ 0 and at least one step, got {gap} and {steps_limit}")
 
 
-def to_csr(code: Tensor) -> Tensor:
-    """Return a strided code (n, N) as sparse_csr, its zeros not stored."""
-    return code.to_sparse_csr()
-
-
 def _residual(images: Tensor, dictionary: Tensor, code: Tensor) -> tuple[Tensor, Tensor]:
     """Return the code, strided, and x − a D, both float64."""
-    a = (code if code.layout == torch.strided else code.to_dense()).double()
+    a = strided(code).double()
     return a, images.double() - a @ dictionary.double()

@@ -7,14 +7,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from sparsebench.suites.workloads.sparse_coding.code_layouts import to_csr
 from sparsebench.suites.workloads.sparse_coding.coder import DivergedError
 from sparsebench.suites.workloads.sparse_coding.dictionary_learning import DictionaryLearner, DictionarySettings
+from sparsebench.suites.workloads.sparse_coding.finite import all_finite
 from sparsebench.suites.workloads.sparse_coding.ista import batch_gaps, curvature
 from sparsebench.suites.workloads.sparse_coding.lasso_gap import (
     Solution,
     check_lasso,
     check_lasso_settings,
-    to_csr,
 )
 
 THRESHOLDS = ("soft", "hard")
@@ -63,7 +64,7 @@ def lca(
     for _ in range(steps):
         u = torch.lerp(u, drive - a @ gram + a, eta)
         a = _through(u, penalty, threshold, positive)
-    if not bool(torch.isfinite(a).all()):
+    if not all_finite(a):
         raise DivergedError(f"expected LCA to settle, got NaN or infinity after {steps} steps; lower its rate {eta:g}")
     if threshold == "soft" and len(images):
         gaps = batch_gaps(drive, a, gram, images.double().square().sum(1), penalty, positive)

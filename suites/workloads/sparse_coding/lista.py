@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from sparsebench.suites.workloads.sparse_coding.code_layouts import to_csr
 from sparsebench.suites.workloads.sparse_coding.coder import CoderSettings, SparseCoder
+from sparsebench.suites.workloads.sparse_coding.finite import all_finite
 from sparsebench.suites.workloads.sparse_coding.fista import fista
 from sparsebench.suites.workloads.sparse_coding.ista import curvature
-from sparsebench.suites.workloads.sparse_coding.lasso_gap import to_csr
 
 TARGETS = ("objective", "codes")
 DECAY = (0.9, 0.999)
@@ -81,7 +82,7 @@ class LISTA(SparseCoder):
         if dictionary is not None:
             if dictionary.dim() != 2 or len(dictionary) != settings.units:
                 raise ValueError(f"expected a dictionary ({settings.units}, d), got {tuple(dictionary.shape)}")
-            if not bool(torch.isfinite(dictionary).all()) or not bool((dictionary.abs().amax(1) > 0).all()):
+            if not all_finite(dictionary) or not bool((dictionary.abs().amax(1) > 0).all()):
                 raise ValueError("expected finite atoms that are not all zeros, got others; replace or drop them")
         self.given = None if dictionary is None else dictionary.detach().to(device, dtype).clone()
 

@@ -15,6 +15,7 @@ from sparsebench.representations.formats.dense import Dense
 from sparsebench.suites.cell import DTYPES, Case
 from sparsebench.suites.workloads.problem import Action, Problem, Quality
 from sparsebench.suites.workloads.sparse_coding import quality, record
+from sparsebench.suites.workloads.sparse_coding.code_layouts import strided
 from sparsebench.suites.workloads.sparse_coding.coder import SparseCoder
 from sparsebench.suites.workloads.sparse_coding.trained import TrainedCoder
 
@@ -224,12 +225,6 @@ class FailedProblem(Problem):
     def useful_flops(self) -> float:
         """Raise what went wrong."""
         raise self.error
-
-
-def strided(code: Tensor) -> Tensor:
-    """Return a code (n, N) as a strided tensor without gradients."""
-    code = code.detach()
-    return code if code.layout == torch.strided else code.to_dense()
 
 
 MODEL_PROBLEMS: dict[str, type[ModelProblem]] = {

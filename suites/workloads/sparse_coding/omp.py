@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from sparsebench.suites.workloads.sparse_coding import omp_steps
+from sparsebench.suites.workloads.sparse_coding.code_layouts import csr_code
 from sparsebench.suites.workloads.sparse_coding.lasso_gap import check_operands
 
 GRAM_BYTES = 256 << 20
@@ -55,8 +56,7 @@ def omp(images: Tensor, dictionary: Tensor, k: int, *, gram_bytes: int = GRAM_BY
         places[done : done + len(part)], values[done : done + len(part)] = chosen, found
         done += len(part)
     values *= scales[places]
-    code = torch.sparse_csr_tensor(torch.arange(n + 1) * k, places.flatten(), values.flatten(), size=(n, units))
-    return code.to(images.device)
+    return csr_code(values, places, units).to(images.device)
 
 
 def _pursue(x: Tensor, atoms: Tensor, gram: Tensor, k: int) -> tuple[Tensor, Tensor]:
@@ -69,12 +69,7 @@ def _pursue(x: Tensor, atoms: Tensor, gram: Tensor, k: int) -> tuple[Tensor, Ten
     now = start.clone()
     for step in range(1 if len(gram) else k):
         if step:
-            code = torch.sparse_csr_tensor(
-                torch.arange(n + 1) * step,
-                torch.from_numpy(places[:, :step].reshape(-1)),
-                torch.from_numpy(values[:, :step].reshape(-1)).to(x.dtype),
-                size=(n, units),
-            )
+            code = csr_code(torch.from_numpy(values[:, :step]).to(x.dtype), torch.from_numpy(places[:, :step]), units)
             now = (x - code @ atoms) @ atoms.t()
         omp_steps.pursue(
             start.numpy(), now.numpy(), places, values, factors, sizes, going, gram.numpy(), atoms.numpy(), k,

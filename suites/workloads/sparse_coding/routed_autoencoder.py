@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from sparsebench.suites.workloads.sparse_coding import routed_features, routed_pursuit
+from sparsebench.suites.workloads.sparse_coding.code_layouts import csr_code
 from sparsebench.suites.workloads.sparse_coding.coder import CoderSettings, SparseCoder
 
 RIDGE = 1e-4
@@ -228,10 +229,7 @@ class RoutedAutoencoder(SparseCoder):
 
     def _encode(self, images: Tensor) -> Tensor:
         values, places = self.select(images)
-        count, k = places.shape
-        offsets = torch.arange(0, count * k + 1, k, device=places.device)
-        shape = (count, self.settings.units)
-        return torch.sparse_csr_tensor(offsets, places.flatten(), values.flatten(), shape, check_invariants=False)
+        return csr_code(values, places, self.settings.units)
 
     def _parameters(self) -> dict[str, Tensor]:
         return self._tensors

@@ -23,8 +23,9 @@ from torch import Tensor
 from sparsebench.kernels.sparse_codes import products
 from sparsebench.kernels.sparse_codes.layout import CodeIndex
 from sparsebench.representations.base import Representation
+from sparsebench.suites.workloads.sparse_coding.code_layouts import csr_code, joined
 from sparsebench.suites.workloads.sparse_coding.coder import SparseCoder
-from sparsebench.suites.workloads.sparse_coding.topk_layers import auxiliary, csr_code, decode, shown
+from sparsebench.suites.workloads.sparse_coding.topk_layers import auxiliary, decode, shown
 from sparsebench.suites.workloads.sparse_coding.topk_settings import TopKSettings
 
 __all__ = ["TopKAutoencoder", "TopKSettings"]
@@ -111,10 +112,8 @@ class TopKAutoencoder(SparseCoder):
 
     def _encode(self, images: Tensor) -> Tensor:
         with torch.no_grad():
-            parts = [self._chosen(self._drive(part)) for part in images.split(CHUNK)]
-        values = torch.cat([value for value, _ in parts])
-        places = torch.cat([index.places for _, index in parts])
-        return csr_code(values, places, self.settings.units)
+            found = [products.select(self._drive(part), self.settings.k) for part in images.split(CHUNK)]
+        return joined([csr_code(torch.relu(values), places, self.settings.units) for values, places in found])
 
     def decode(self, code: Tensor | Representation) -> Tensor:
         """Return r = code @ W + c (n, d), c being the bias of the pixels, cut to [0, 1] unless `settings.squared` is 1.

@@ -58,24 +58,6 @@ def shown(images: Tensor, leak: float) -> Tensor:
     return cut if leak == 0 else cut + leak * (images - cut)
 
 
-def csr_code(values: Tensor, places: Tensor, units: int) -> Tensor:
-    """Return the code (n, N) as sparse_csr with int64 indices and k entries in each row; zeros stay entries.
-
-    Args:
-        values: (n, k), contiguous.
-        places: (n, k), ascending in a row.
-        units: N.
-    """
-    rows, kept = values.shape
-    return torch.sparse_csr_tensor(
-        torch.arange(0, rows * kept + 1, kept, device=values.device),
-        places.reshape(-1).long(),
-        values.reshape(-1),
-        (rows, units),
-        check_invariants=False,
-    )
-
-
 def auxiliary(drive: Tensor, dead: Tensor, dictionary: Tensor, residual: Tensor, chosen: int) -> Tensor:
     """Return the auxiliary loss on dead units: how far they are from explaining what the living ones left over.
 

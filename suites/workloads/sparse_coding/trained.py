@@ -17,7 +17,9 @@ from torch import Tensor
 
 from sparsebench.suites.workloads import store
 from sparsebench.suites.workloads.sparse_coding import quality
+from sparsebench.suites.workloads.sparse_coding.code_layouts import joined
 from sparsebench.suites.workloads.sparse_coding.coder import DivergedError, SparseCoder
+from sparsebench.suites.workloads.sparse_coding.finite import all_finite
 from sparsebench.suites.workloads.sparse_coding.images import images, trivial
 from sparsebench.suites.workloads.sparse_coding.plans import Plan
 
@@ -174,7 +176,7 @@ def judge(coder: SparseCoder, judged: Tensor, *, kind: str) -> dict[str, Any]:
         codes.append(code.detach())
         copies.append(copy.detach())
     restored = torch.cat(copies)
-    if not bool(torch.isfinite(restored).all()):
+    if not all_finite(restored):
         raise DivergedError("diverged after the last epoch: expected finite reconstructions of the test images")
     figures: Figures = {**quality.measure(judged, joined(codes), restored)}
     if kind != "digits":
@@ -182,18 +184,3 @@ def judge(coder: SparseCoder, judged: Tensor, *, kind: str) -> dict[str, Any]:
     figures["multiply_adds"] = float(coder.multiply_adds())
     figures = {name: value if value is None or np.isfinite(value) else None for name, value in figures.items()}
     return {"figures": figures, "encode_s": encode_s / len(judged), "decode_s": decode_s / len(judged)}
-
-
-def joined(codes: list[Tensor]) -> Tensor:
-    """Return codes (nᵢ, N) as one (Σ nᵢ, N), all strided or all sparse_csr."""
-    if codes[0].layout == torch.strided:
-        return torch.cat(codes)
-    counts = torch.cat([code.crow_indices().diff() for code in codes])
-    rows = torch.zeros(len(counts) + 1, dtype=torch.int64)
-    torch.cumsum(counts, 0, out=rows[1:])
-    return torch.sparse_csr_tensor(
-        rows,
-        torch.cat([code.col_indices().to(torch.int64) for code in codes]),
-        torch.cat([code.values() for code in codes]),
-        size=(len(counts), codes[0].shape[1]),
-    )
