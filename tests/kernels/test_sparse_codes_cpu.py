@@ -152,8 +152,8 @@ def test_select(n: int, units: int, dtype: torch.dtype, kind: str) -> None:
     elif kind == "rounded":
         x = x.round()
     elif kind == "zeros":  # −0 and 0 are equal
-        x[:, ::3], x[:, 1::3] = 0.0, -0.0
         x = -x.abs()
+        x[:, ::3], x[:, 1::3] = 0.0, -0.0
     elif kind in ("rising", "falling"):
         x = x.sort(1, descending=kind == "falling").values
     elif kind == "NaN":

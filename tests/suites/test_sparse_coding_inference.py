@@ -141,6 +141,18 @@ def test_the_gap_bounds_what_is_missing(positive: bool) -> None:
         torch.testing.assert_close(found.gap, exact, rtol=1e-6, atol=1e-9)
 
 
+@POSITIVE
+def test_the_gap_bounds_what_is_missing_of_a_code_that_overshoots(positive: bool) -> None:
+    """The residual then points away from the image; where codes are positive, its reverse is not feasible."""
+    images, dictionary = _drawn(30)
+    solved = torch.from_numpy(_lasso(images, dictionary, positive))
+    best = objective(images, dictionary, solved, PENALTY)
+    for factor in (2.0, 3.0, 10.0):
+        missing = objective(images, dictionary, factor * solved, PENALTY) - best
+        gap = duality_gap(images, dictionary, factor * solved, PENALTY, positive=positive)
+        assert (gap >= missing - 1e-9).all()
+
+
 def test_the_gap_is_at_most_that_of_scikit_learn() -> None:
     images, dictionary = _drawn(10)
     for image in images:
@@ -213,6 +225,17 @@ def test_matching_pursuit_stops_adding_where_nothing_helps(gram_bytes: int) -> N
     assert dense[1].tolist() == [0, 0, 3, 0, 0, 0]
     assert dense[2].count_nonzero() == 4
     assert dense[:, 4].count_nonzero() == 0
+
+
+@pytest.mark.parametrize("gram_bytes", [0, 1 << 20], ids=["residuals", "batch"])
+def test_matching_pursuit_adds_no_atom_of_the_span_that_it_has(gram_bytes: int) -> None:
+    """Five atoms explain five pixels but for rounding; what agrees with rounding would get values of any size."""
+    generator = torch.Generator().manual_seed(4)
+    dictionary = torch.randn(12, 5, generator=generator, dtype=torch.float64)
+    images = torch.randn(200, 5, generator=generator, dtype=torch.float64)
+    dense = omp(images, dictionary, 9, gram_bytes=gram_bytes).to_dense()
+    torch.testing.assert_close(dense @ dictionary, images)
+    assert dense.count_nonzero(1).tolist() == [5] * 200
 
 
 @SOLVERS

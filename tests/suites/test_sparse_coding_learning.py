@@ -163,6 +163,9 @@ def test_dead_units_are_drawn_anew(update: str, crossings: Tensor) -> None:
     for number in range(8):
         coder.partial_fit(crossings[50 * number : 50 * number + 50])
     assert (coder.encode(crossings[:300]).to_dense()[:, :6] != 0).any(0).all()
+    if update == "online":  # nothing that a unit was before is left in what is remembered of pairs
+        pairs = coder.state()["pairs"]
+        torch.testing.assert_close(pairs, pairs.t())
 
 
 @MODELS

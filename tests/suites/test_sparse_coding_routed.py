@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from sparsebench.suites.workloads.data import digits
-from sparsebench.suites.workloads.sparse_coding import quality, routed_features, routed_pursuit
+from sparsebench.suites.workloads.sparse_coding import quality, routed_autoencoder, routed_features, routed_pursuit
 from sparsebench.suites.workloads.sparse_coding.omp import omp
 from sparsebench.suites.workloads.sparse_coding.routed_autoencoder import RoutedAutoencoder, RoutedSettings
 
@@ -92,6 +92,13 @@ def test_chosen_atoms_are_distinct_where_nothing_is_left() -> None:
         assert places.tolist() == [[0, 1, 2, 3, 4, 5]]
         values = routed_pursuit.least_squares(image, atoms, places)
         torch.testing.assert_close((values @ atoms), image, atol=1e-4, rtol=0)
+
+
+def test_a_copy_of_a_chosen_atom_waits_whatever_its_score_is_estimated_to_be() -> None:
+    gram = torch.eye(4, dtype=DOUBLE)
+    gram[0, 1] = gram[1, 0] = 1.0
+    scores = torch.tensor([[2.0, 1.0, 0.5, 0.4]], dtype=DOUBLE)  # exact ones of equal atoms would be equal
+    assert routed_pursuit.choose(scores, gram, 3).tolist() == [[0, 2, 3]]
 
 
 def test_values_are_least_squares() -> None:
@@ -183,6 +190,23 @@ def test_dead_units_are_moved() -> None:
     for _ in range(3):
         coder.partial_fit(images)
     assert float(coder.state()["uses"][5]) > 0
+
+
+def test_what_is_remembered_of_codes_follows_the_norms_of_their_atoms() -> None:
+    """A step solves for atoms and makes their norms 1; the values it remembers must grow by what the atoms shrink."""
+    images = drawn(200, 16).abs()
+    model = RoutedAutoencoder(RoutedSettings(units=6, k=3), dtype=DOUBLE)
+    model.begin(images)
+    code, before = model.encode(images).to_dense(), model.state()
+    assert int((code.abs() > 0.01).any(0).sum()) == 6  # all are in use: none is moved
+    model.partial_fit(images)
+    after, squares, targets = model.state(), code.t() @ code, code.t() @ images
+    pull = routed_autoencoder.PULL * squares.diagonal().mean() * torch.eye(6, dtype=DOUBLE)
+    solved = torch.linalg.solve(squares + pull, targets + pull @ before["dictionary"])
+    norms = solved.norm(dim=1, keepdim=True)
+    torch.testing.assert_close(after["dictionary"], solved / norms)
+    torch.testing.assert_close(after["targets"], targets * norms)
+    torch.testing.assert_close(after["squares"][0], squares * norms * norms.t())
 
 
 def test_real_digits_at_small_size() -> None:

@@ -179,6 +179,20 @@ def test_idle_counts_the_images_since_a_unit_was_used(images: Tensor) -> None:
     assert (idle == 0).sum() >= 15
 
 
+def test_an_entry_of_zero_is_no_use_of_its_unit(images: Tensor) -> None:
+    coder = TopKAutoencoder(SMALL, seed=0)
+    coder.begin(images)
+    state = coder.state()
+    state["direct"][:], state["drive_bias"][:] = 0.0, -1.0
+    state["drive_bias"][3] = 1.0
+    coder.load(state)
+    assert coder.encode(images[:1]).values().numel() == SMALL.k > 1
+    coder.partial_fit(images[:40])
+    idle = coder.state()["idle"]
+    assert idle[3] == 0
+    assert (idle == 40).sum() == SMALL.units - 1
+
+
 def test_only_the_encoder_learns_while_the_dictionary_is_frozen(images: Tensor) -> None:
     coder = TopKAutoencoder(replace(SMALL, epochs=4, frozen=0.5), seed=0)
     coder.begin(images)
