@@ -26,7 +26,6 @@ from sparsebench.suites.runner.journal import RunFolder, finite
 from sparsebench.suites.workloads import store
 from sparsebench.suites.workloads.problem import Problem
 from sparsebench.suites.workloads.sparse_coding import plans, quality, record, study, trained, workload
-from sparsebench.suites.workloads.sparse_coding.code_layouts import joined
 from sparsebench.suites.workloads.sparse_coding.code_problems import CODE_PROBLEMS, learned_codes, random_codes
 from sparsebench.suites.workloads.sparse_coding.coder import CoderSettings, DivergedError, SparseCoder
 from sparsebench.suites.workloads.sparse_coding.coding_cases import MODEL_OPERATIONS, model_shape
@@ -174,9 +173,6 @@ def test_figures_are_those_of_the_test_images(tmp_path: Path) -> None:
     assert {name: found.figures[name] for name in expected} == pytest.approx(expected, rel=1e-6)
     assert found.figures["multiply_adds"] == 12 * 784
     assert {"all_zero", "median_image", "pca_100", "pca_100_clipped"} <= found.figures.keys()
-    assert joined([code.to_dense()[:7], code.to_dense()[7:]]).shape == code.shape
-    halves = [code.to_dense()[part].to_sparse_csr() for part in (slice(0, 7), slice(7, None))]
-    assert torch.equal(joined(halves).to_dense(), code.to_dense())
 
 
 def test_divergence_is_kept_with_its_epoch(tmp_path: Path) -> None:
