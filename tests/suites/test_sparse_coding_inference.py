@@ -14,6 +14,7 @@ from sklearn.decomposition import sparse_encode
 from sklearn.linear_model import Lasso, orthogonal_mp
 from torch import Tensor
 
+from sparsebench.suites.workloads.sparse_coding import fista_sets
 from sparsebench.suites.workloads.sparse_coding.coder import DivergedError
 from sparsebench.suites.workloads.sparse_coding.fista import fista, fista_multiply_adds
 from sparsebench.suites.workloads.sparse_coding.ista import ista, proximal
@@ -144,13 +145,19 @@ def test_the_gap_bounds_what_is_missing(positive: bool) -> None:
 @POSITIVE
 def test_the_gap_bounds_what_is_missing_of_a_code_that_overshoots(positive: bool) -> None:
     """The residual then points away from the image; where codes are positive, its reverse is not feasible."""
-    images, dictionary = _drawn(30)
+    images, dictionary = (drawn.abs() for drawn in _drawn(30))
     solved = torch.from_numpy(_lasso(images, dictionary, positive))
     best = objective(images, dictionary, solved, PENALTY)
-    for factor in (2.0, 3.0, 10.0):
-        missing = objective(images, dictionary, factor * solved, PENALTY) - best
-        gap = duality_gap(images, dictionary, factor * solved, PENALTY, positive=positive)
+    for factor in (1.5, 3.0, 10.0):
+        code = factor * solved
+        missing = objective(images, dictionary, code, PENALTY) - best
+        gap = duality_gap(images, dictionary, code, PENALTY, positive=positive)
         assert (gap >= missing - 1e-9).all()
+        for x, a, exact in zip(images, code, gap, strict=True):  # the solver's own bookkeeping agrees
+            r = x - a @ dictionary
+            largest = (dictionary @ r).amax() if positive else (dictionary @ r).abs().amax()
+            sums = (float(n) for n in (x @ x, x @ r, r @ r, a.abs().sum(), largest))
+            assert fista_sets.gap_of(*sums, PENALTY, positive) == pytest.approx(float(exact), rel=1e-9)
 
 
 def test_the_gap_is_at_most_that_of_scikit_learn() -> None:
