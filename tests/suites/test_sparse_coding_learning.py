@@ -157,15 +157,27 @@ def test_a_solution_comes_with_its_gap(crossings: Tensor) -> None:
 @pytest.mark.parametrize("update", ["gradient", "online"])
 def test_dead_units_are_drawn_anew(update: str, crossings: Tensor) -> None:
     coder = _olshausen_field(units=20, update=update, patience=200, positive=True)
-    coder.partial_fit(crossings[400:500])
-    coder.dictionary[:6] = 0  # nothing uses these any more
+    coder.begin(crossings)
+    coder.dictionary[:6] = 0  # nothing uses these
     assert coder.encode(crossings[:300]).to_dense()[:, :6].count_nonzero() == 0
     for number in range(8):
         coder.partial_fit(crossings[50 * number : 50 * number + 50])
     assert (coder.encode(crossings[:300]).to_dense()[:, :6] != 0).any(0).all()
-    if update == "online":  # nothing that a unit was before is left in what is remembered of pairs
-        pairs = coder.state()["pairs"]
-        torch.testing.assert_close(pairs, pairs.t())
+
+
+def test_nothing_is_remembered_of_what_a_unit_was_before_it_was_drawn_anew(crossings: Tensor) -> None:
+    coder = _olshausen_field(units=20, update="online", patience=200, positive=True)
+    coder.partial_fit(crossings[:200])
+    state = coder.state()
+    dead = state["pairs"].count_nonzero(1).argsort(descending=True)[:3]  # of those that were on with others most
+    assert (state["pairs"][dead].count_nonzero(1) > 6).all()
+    state["dictionary"][dead], state["idle"][dead] = 0.0, 10_000
+    coder.load(state)
+    coder.partial_fit(crossings[200:400])
+    pairs, moments = coder.state()["pairs"], coder.state()["moments"]
+    assert (pairs[dead] == 0).all()
+    assert (pairs[:, dead] == 0).all()
+    assert (moments[dead] == 0).all()
 
 
 @MODELS
