@@ -21,12 +21,12 @@ class Look:
 
     Attributes:
         colour: "#rrggbb", readable on white and on near-black.
-        marker: matplotlib's letter.
+        marker: matplotlib's letter, or (corners, 1 for a star, degrees); a filled one, as edges are not drawn.
         dash: matplotlib's line style: plug-ins are dashed.
     """
 
     colour: str
-    marker: str
+    marker: str | tuple[int, int, int]
     dash: Literal["-", "--"] = "-"
 
 
@@ -45,12 +45,12 @@ OWN: dict[str, Look] = {
     "torch-semi-structured": Look(colour="#5f6b2f", marker="8"),
     "csr": Look(colour="#7d2a86", marker="*"),
     "ell": Look(colour="#b04fc4", marker="p"),
-    "torch-embedding-bag": Look(colour="#4d8f3a", marker="1"),
+    "torch-embedding-bag": Look(colour="#4d8f3a", marker=(4, 1, 0)),
     "block-sparse": Look(colour="#d83a68", marker="X"),
 }
 """Hue by family: reds hold blocks, greens torch's rows and columns, blues SciPy, greys dense, purple our own rows."""
 
-_SPARE = Look(colour="#c05fb0", marker="2")
+_SPARE = Look(colour="#c05fb0", marker=(3, 1, 0))
 _PLUGIN_MARKERS = "*pX8>Ds"
 
 

@@ -7,6 +7,7 @@ import re
 
 import numpy as np
 import pytest
+from matplotlib.markers import MarkerStyle
 
 from sparsebench.representations.pattern import Pattern
 from sparsebench.suites.cell import Case, blank
@@ -150,6 +151,7 @@ def test_heat_has_a_step_for_every_sparsity() -> None:
 def test_colours_are_constant_and_differ() -> None:
     assert looks(["acme", "dense"])["dense"] == looks(["dense", "planes"])["dense"] == OWN["dense"]
     every = looks([*OWN, "acme", "zeta"])
+    assert all(MarkerStyle(look.marker).is_filled() for look in every.values())  # edges are not drawn: others vanish
     assert list(every)[-2:] == ["acme", "zeta"]
     assert len({look.colour for look in every.values()}) == len({look.marker for look in OWN.values()}) + 2
     assert every["acme"].dash == "--"
