@@ -118,6 +118,7 @@ def cost_figures(frame: pd.DataFrame, looks: Mapping[str, Look]) -> list[Picture
             axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: seconds(value, digits=1)))
             axes.set_title(f"{operation}: time", fontsize=10, color=INK, loc="left")
         _lines(every[-1], mine.drop_duplicates(["representation", "sparsity"]), "stored_bytes", looks, places)
+        every[-1].yaxis.set_major_locator(LogLocator(base=2, numticks=9))  # its sizes are told in KiB and MiB
         every[-1].yaxis.set_major_formatter(FuncFormatter(lambda value, _: size(value)))
         every[-1].set_title("stored bytes", fontsize=10, color=INK, loc="left")
         drawn.append(
