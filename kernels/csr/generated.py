@@ -8,12 +8,12 @@ one row of the result; in the sampled product a row of a stays, and each element
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 
+from sparsebench.kernels.csr import row_loop
 from sparsebench.kernels.csr.emit import Tailed
-from sparsebench.kernels.microkernels import host
+from sparsebench.kernels.csr.row_loop import Body, RowLoop, halved, in_groups, offsets, tile, write
 
 _ROWS = ("first", "last", "tail")
 ARGUMENTS: dict[str, tuple[str, ...]] = {
@@ -30,7 +30,7 @@ of the last vector lie inside (read only by a `tailed` one)."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Loop:
+class Loop(RowLoop):
     """What one generated function is for.
 
     Attributes:
@@ -40,48 +40,22 @@ class Loop:
             apart. "clear": fill a panel of sums with zeros. "finish": add up panels of sums in their order and round
             them to memory.
         dtype: of values, x, a, and what "forward", "pack" and "finish" write.
-        lanes: elements of a vector.
-        vectors: of a tile.
-        tailed: whether the last vector has lanes that lie outside.
         wide: whether crow is int64.
         adds: see "sampled".
     """
 
-    kind: str
-    dtype: str
-    lanes: int
-    vectors: int
-    tailed: bool = False
-    wide: bool = False
-    adds: bool = False
-
-    @property
-    def name(self) -> str:
-        """Return a name that no other function has."""
-        flags = "".join(str(int(flag)) for flag in (self.tailed, self.wide, self.adds))
-        return f"csr_{self.kind}_{self.dtype}_{self.vectors}x{self.lanes}_{flags}"
+    family = "csr"
 
 
 @cache
 def address(loop: Loop) -> int:
     """Compile a function and return its address, which holds as long as the process lives."""
-    engine = host.compile_module(function(loop))
-    found: int = engine.get_function_address(loop.name)
-    return found
+    return row_loop.compiled(loop, function(loop))
 
 
 def function(loop: Loop) -> str:
     """Return the IR of a function and of what it needs declared."""
-    e = Tailed(loop.dtype, loop.lanes)
-    e.label("entry")
-    if loop.tailed:
-        e.limit("%tail")
-    with e.loop("rows", "%first", "%last", "1", []) as rows:
-        _BODIES[loop.kind](e, loop, rows.counter)
-    e.do("ret void")
-    arguments = ", ".join(f"i64 %{name}" for name in ARGUMENTS[loop.kind])
-    lines = "\n".join(e.lines)
-    return f'{e.declarations()}\ndefine void @"{loop.name}"({arguments}) nounwind {{\n{lines}\n}}\n'
+    return row_loop.text(loop, _BODIES[loop.kind], ARGUMENTS[loop.kind])
 
 
 def _element(e: Tailed, loop: Loop, row: str) -> tuple[str, str]:
@@ -89,28 +63,6 @@ def _element(e: Tailed, loop: Loop, row: str) -> tuple[str, str]:
     following = e.add(row, "1")
     begin, end = (e.index64("%crow", i) if loop.wide else e.index("%crow", i) for i in (row, following))
     return begin, end
-
-
-def _offsets(e: Tailed, loop: Loop, *, computed: bool = False) -> list[str]:
-    size = e.computed_size if computed else e.size
-    return [str(v * loop.lanes * size) for v in range(loop.vectors)]
-
-
-def _tile(e: Tailed, loop: Loop, at: str) -> list[str]:
-    """Read the vectors of a row; only the last one may have lanes outside, and these are 0."""
-    last = loop.vectors - 1
-    return [
-        e.read_inside(e.add(at, offset)) if loop.tailed and v == last else e.read(e.add(at, offset), loop.lanes)
-        for v, offset in enumerate(_offsets(e, loop))
-    ]
-
-
-def _write(e: Tailed, loop: Loop, values: list[str], at: str) -> None:
-    for v, (value, offset) in enumerate(zip(values, _offsets(e, loop), strict=True)):
-        if loop.tailed and v == loop.vectors - 1:
-            e.write_inside(value, e.add(at, offset))
-        else:
-            e.write(value, e.add(at, offset), loop.lanes)
 
 
 def _forward(e: Tailed, loop: Loop, row: str) -> None:
@@ -123,7 +75,7 @@ def _forward(e: Tailed, loop: Loop, row: str) -> None:
         result = list(sums)
         for u, place in enumerate(places):
             value = e.splat(e.read(e.add("%values", e.mul(place, str(e.size))), 1))
-            other = _tile(e, loop, e.add("%x", e.mul(e.index("%col", place), "%x_row")))
+            other = tile(e, loop, e.add("%x", e.mul(e.index("%col", place), "%x_row")))
             for v, part in enumerate(other):
                 result[u * loop.vectors + v] = e.fma(value, part, result[u * loop.vectors + v])
         return result
@@ -143,48 +95,32 @@ def _forward(e: Tailed, loop: Loop, row: str) -> None:
             for n, (new, old) in enumerate(zip(added, left.inside, strict=True))
         ]
     sums = [*left.results, *sums[most:]]
-    while len(sums) > loop.vectors:
-        half = len(sums) // 2
-        sums = [e.let(f"fadd {kind} {one}, {two}") for one, two in zip(sums[:half], sums[half:], strict=True)]
-    _write(e, loop, sums, e.add("%out", e.mul(row, "%out_row")))
+    write(e, loop, halved(e, loop, sums), e.add("%out", e.mul(row, "%out_row")))
 
 
 def _transposed(e: Tailed, loop: Loop, row: str) -> None:
     begin, end = _element(e, loop, row)
-    mine = _tile(e, loop, e.add("%x", e.mul(row, "%x_row")))
+    mine = tile(e, loop, e.add("%x", e.mul(row, "%x_row")))
     with e.loop("elements", begin, end, "1", []) as elements:
         place = elements.counter
         value = e.splat(e.read(e.add("%values", e.mul(place, str(e.size))), 1))
         to = e.add("%out", e.mul(e.index("%col", place), "%out_row"))
-        for part, offset in zip(mine, _offsets(e, loop, computed=True), strict=True):
+        for part, offset in zip(mine, offsets(e, loop, computed=True), strict=True):
             at = e.add(to, offset)
             e.write_computed(e.fma(value, part, e.read_computed(at)), at)
 
 
 def _sampled(e: Tailed, loop: Loop, row: str) -> None:
     begin, end = _element(e, loop, row)
-    mine = _tile(e, loop, e.add("%a", e.mul(row, "%a_row")))
-    done = begin
-    # whole groups of as many elements as there are lanes, then of four; the last one computes its last element again
-    # for the lanes that are left over, and does not store them
-    for group in sorted({loop.lanes, min(loop.lanes, 4)}, reverse=True):
-        count = e.let(f"sub i64 {end}, {done}")
-        whole = e.add(done, e.let(f"and i64 {count}, {-group}"))
-        with e.loop(f"groups{group}", done, whole, str(group), []) as groups:
-            _dots(e, loop, mine, [e.add(groups.counter, str(g)) for g in range(group)], None)
-        done = whole
-    if group == 1:
-        return
-    with e.loop("left", done, end, str(group), []) as left:
-        places, _ = e.clamped(left.counter, group, end)
-        _dots(e, loop, mine, places, e.let(f"sub i64 {end}, {left.counter}"))
+    mine = tile(e, loop, e.add("%a", e.mul(row, "%a_row")))
+    in_groups(e, loop, begin, end, lambda places, stored: _dots(e, loop, mine, places, stored))
 
 
 def _dots(e: Tailed, loop: Loop, mine: list[str], places: list[str], stored: str | None) -> None:
     """Take the dot products at some places and store them side by side, the first `stored` of them if that is given."""
     totals = []
     for place in places:
-        other = _tile(e, loop, e.add("%x", e.mul(e.index("%col", place), "%x_row")))
+        other = tile(e, loop, e.add("%x", e.mul(e.index("%col", place), "%x_row")))
         total = e.zero()
         for left, right in zip(mine, other, strict=True):
             total = e.fma(left, right, total)
@@ -195,9 +131,9 @@ def _dots(e: Tailed, loop: Loop, mine: list[str], places: list[str], stored: str
 
 
 def _pack(e: Tailed, loop: Loop, row: str) -> None:
-    values = _tile(e, loop, e.add("%x", e.mul(row, "%x_row")))
+    values = tile(e, loop, e.add("%x", e.mul(row, "%x_row")))
     to = e.add("%panel", e.mul(row, "%panel_row"))
-    for value, offset in zip(values, _offsets(e, loop), strict=True):
+    for value, offset in zip(values, offsets(e, loop), strict=True):
         e.write(value, e.add(to, offset), loop.lanes)
 
 
@@ -211,25 +147,25 @@ def _gather(e: Tailed, loop: Loop, row: str) -> None:
 
 def _clear(e: Tailed, loop: Loop, row: str) -> None:
     to = e.add("%panel", e.mul(row, "%panel_row"))
-    for offset in _offsets(e, loop, computed=True):
+    for offset in offsets(e, loop, computed=True):
         e.write_computed(e.zero(), e.add(to, offset))
 
 
 def _finish(e: Tailed, loop: Loop, row: str) -> None:
     kind = e.vector(e.scalar)
     source = e.add("%panels", e.mul(row, "%panel_row"))
-    offsets = _offsets(e, loop, computed=True)
-    start = [(kind, e.read_computed(e.add(source, offset))) for offset in offsets]
+    places = offsets(e, loop, computed=True)
+    start = [(kind, e.read_computed(e.add(source, offset))) for offset in places]
     with e.loop("others", "1", "%parts", "1", start) as others:
         panel = e.add(source, e.mul(others.counter, "%panel_bytes"))
         others.after = [
             e.let(f"fadd {kind} {value}, {e.read_computed(e.add(panel, offset))}")
-            for value, offset in zip(others.inside, offsets, strict=True)
+            for value, offset in zip(others.inside, places, strict=True)
         ]
-    _write(e, loop, others.results, e.add("%out", e.mul(row, "%out_row")))
+    write(e, loop, others.results, e.add("%out", e.mul(row, "%out_row")))
 
 
-_BODIES: dict[str, Callable[[Tailed, Loop, str], None]] = {
+_BODIES: dict[str, Body[Loop]] = {
     "forward": _forward,
     "transposed": _transposed,
     "sampled": _sampled,

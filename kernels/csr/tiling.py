@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import cache, cached_property, lru_cache
-from pathlib import Path
+from functools import cached_property, lru_cache
 
 import torch
 from torch import Tensor
@@ -13,13 +12,12 @@ from sparsebench.kernels.csr.emit import computed
 from sparsebench.kernels.csr.generated import Loop, address
 from sparsebench.kernels.microkernels import host
 from sparsebench.kernels.microkernels.emit import SIZES
+from sparsebench.kernels.microkernels.host import cache_bytes
 
 WIDEST = 4
 """Vectors of a tile: with two sums each they hide the adder's latency, and they leave room in 16 registers."""
 _REUSE = 4
 """Times that a packed element of x has to be read, on average, for packing to pay."""
-_CACHE = Path("/sys/devices/system/cpu/cpu0/cache/index2/size")
-_USUAL_CACHE = 1 << 20
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -99,7 +97,7 @@ def _tiling(kind: torch.dtype, n: int, rows: int, row: int, adjacent: bool, reus
         lanes //= 2
     size = computed_size if sums else SIZES[dtype]
     needed = -(-n // lanes)
-    fitting = _second_level_bytes() // 2 // max(1, rows * lanes * size)
+    fitting = cache_bytes(2) // 2 // max(1, rows * lanes * size)
     # a panel that does not fit in the cache anyway is best read in long pieces
     vectors = min(needed, WIDEST, fitting if fitting >= 1 else WIDEST)
     columns = vectors * lanes
@@ -111,16 +109,6 @@ def _tiling(kind: torch.dtype, n: int, rows: int, row: int, adjacent: bool, reus
         dtype=dtype, lanes=lanes, vectors=vectors, tiles=tiles, final_vectors=final, tail=left - (final - 1) * lanes,
         packs=not sums and (not adjacent or (reused and apart)), gathers=not adjacent,
     )  # fmt: skip
-
-
-@cache
-def _second_level_bytes() -> int:
-    """Return the size of a core's second-level cache; 1 MiB where the system does not tell."""
-    try:
-        text = _CACHE.read_text().strip()
-        return int(text.rstrip("KM")) << {"K": 10, "M": 20}.get(text[-1], 0)
-    except (OSError, ValueError):
-        return _USUAL_CACHE
 
 
 def kernel_name(dtype: torch.dtype) -> str:

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import cache, lru_cache
-from pathlib import Path
+from functools import lru_cache
 
 import torch
 
 from sparsebench.kernels.csr.emit import computed
 from sparsebench.kernels.microkernels import host
 from sparsebench.kernels.microkernels.emit import SIZES
+from sparsebench.kernels.microkernels.host import cache_bytes
 from sparsebench.kernels.sparse_codes.cpu_generated import LINE, Loop, address
 
 _MIDDLE, _WIDEST = 8, 24
 """Vectors of a tile: enough sums to hide the adder's latency; as many as leave room in 32 registers."""
 _AHEAD_BYTES = 16 << 10
 """How far ahead lines are asked for: that hides the way from the third level and fits the second beside the tile."""
-_CACHE = "/sys/devices/system/cpu/cpu0/cache/index{}/size"
-_USUAL = {2: 1 << 20, 3: 16 << 20}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -116,16 +114,6 @@ def _tiling(kind: torch.dtype, d: int, rows: int, aligned: bool, dots: bool) -> 
         dtype=dtype, lanes=lanes, vectors=vectors, tiles=tiles, final_vectors=final, tail=left - (final - 1) * lanes,
         ahead=ahead, aligned=aligned,
     )  # fmt: skip
-
-
-@cache
-def cache_bytes(level: int) -> int:
-    """Return the size of a cache of level 2 or 3; the usual one where the system does not tell."""
-    try:
-        text = Path(_CACHE.format(level)).read_text().strip()
-        return int(text.rstrip("KM")) << {"K": 10, "M": 20}.get(text[-1], 0)
-    except (OSError, ValueError):
-        return _USUAL[level]
 
 
 def kernel_name(dtype: torch.dtype) -> str:

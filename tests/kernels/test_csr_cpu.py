@@ -130,7 +130,7 @@ def test_narrow_tiles_where_the_panel_is_tall(monkeypatch: pytest.MonkeyPatch) -
     x, g = strided((90, 100), "contiguous", 1, torch.float32), strided((50, 100), "contiguous", 2, torch.float32)
     widths = []
     for size in (1, 90 * 64 * 2 * 2, 1 << 30):  # no panel fits; one of one vector of 64 bytes, or two of 32; all do
-        monkeypatch.setattr(tiling, "_second_level_bytes", lambda size=size: size)
+        monkeypatch.setattr(tiling, "cache_bytes", lambda level, size=size: size)
         tiling._tiling.cache_clear()
         widths.append(tiling.tiling(x, index.nnz, 90).columns)
         check(cpu, dense, index, values, x, g, 2)
