@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from types import ModuleType
 from typing import Any, ClassVar, Self
 
@@ -13,6 +12,13 @@ from sparsebench.kernels.block_sparse.products import backend
 from sparsebench.kernels.plane_conv.geometry import Pair
 from sparsebench.representations.base import Representation, Spec, Storage, coo_matrix
 from sparsebench.representations.formats import _conv
+from sparsebench.representations.formats._own import (
+    LIBRARIES,
+    kernels_unsupported,
+    refuse_other_values,
+    refuse_unsupported,
+    stand_in,
+)
 from sparsebench.representations.pattern import Pattern
 
 DEFAULT_BLOCK = (32, 32)
@@ -23,32 +29,10 @@ ones."""
 _MATRIX = {"conv2d": "matmul", "conv2d_input": "rmatmul", "conv2d_values": "sampled_matmul"}
 """The product that a derived convolution stands on."""
 
-_LIBRARIES = {"cpu": "numba", "cuda": "triton"}
-"""What the kernels of a type of device are written in."""
-
 
 def block_unsupported(spec: Spec) -> str | None:
     """Return why the block kernels cannot do `spec`, in one line, or None if they can."""
-    library = _LIBRARIES.get(spec.device)
-    if library is None:
-        return f"block kernels run on cpu and cuda, not on {spec.device}"
-    if importlib.util.find_spec(library) is None:
-        return f"block kernels on {spec.device} need {library}, which is not installed"
-    dtypes = backend(spec.device).DTYPES
-    if spec.dtype not in dtypes:
-        known = ", ".join(str(dtype).removeprefix("torch.") for dtype in dtypes)
-        return f"the {library} kernels compute in {known}, not in {str(spec.dtype).removeprefix('torch.')}"
-    return None
-
-
-def refuse_unsupported(cls: type[Representation], tensor: Tensor, pattern: Pattern | None) -> None:
-    """Raise ValueError with the reason if `cls` cannot build from `tensor`."""
-    spec = Spec(
-        operation="build", shape=tuple(tensor.shape), dtype=tensor.dtype, device=tensor.device.type, pattern=pattern
-    )
-    reason = cls.unsupported(spec)
-    if reason is not None:
-        raise ValueError(f"expected a tensor that {cls.name} supports, got {tensor.dtype} on {tensor.device}: {reason}")
+    return kernels_unsupported("block", backend, spec)
 
 
 def blocks_of(tensor: Tensor, block: tuple[int, int]) -> tuple[BlockIndex, Tensor]:
@@ -66,11 +50,6 @@ def block_for(shape: tuple[int, ...], pattern: Pattern | None) -> tuple[int, int
     if pattern is not None and pattern.kind == "block":
         return pattern.block
     return (DEFAULT_BLOCK[0], max(1, shape[2] * shape[3])) if len(shape) == 4 else DEFAULT_BLOCK
-
-
-def stand_in(values: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """Return a tensor of `shape` on the device and in the dtype of `values` that takes one element of memory."""
-    return values.detach().new_empty(()).expand(shape)
 
 
 class BlockSparse(Representation):
@@ -116,7 +95,7 @@ class BlockSparse(Representation):
             return f"unfold+{self.kernel(_MATRIX[operation])}"
         n = self._columns.get(operation)
         if self.device.type != "cpu" or n is None:
-            return _LIBRARIES[self.device.type]
+            return LIBRARIES[self.device.type]
         which = backend("cpu").which
         if operation == "sampled_matmul":  # b as the transpose of a contiguous tensor, as it is in training
             choice = which("sdd", self._index, self.dtype, n, transposed=True, choice=self.micro)
@@ -200,11 +179,7 @@ class BlockSparse(Representation):
         Raises:
             ValueError: if shape or device are not those of `values`.
         """
-        if values.shape != self._values.shape or values.device != self._values.device:
-            raise ValueError(
-                f"expected values {tuple(self._values.shape)} on {self.device}, got {tuple(values.shape)} "
-                f"on {values.device}; start from .values"
-            )
+        refuse_other_values(values, self._values)
         source = stand_in(values, self.shape)
         twin = type(self)(source, self._index, values.contiguous(), transposed=self._transposed)
         twin._columns = self._columns

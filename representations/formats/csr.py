@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import importlib.util
 from types import ModuleType
 from typing import Self
 
-import torch
 from torch import Tensor
 
 from sparsebench.kernels.csr.layout import RowIndex, dense_from_elements
 from sparsebench.kernels.plane_conv.geometry import Pair
 from sparsebench.representations.base import Representation, Spec, Storage, coo_matrix
 from sparsebench.representations.formats import _conv
+from sparsebench.representations.formats._own import (
+    kernels_unsupported,
+    refuse_other_values,
+    refuse_unsupported,
+    stand_in,
+)
 from sparsebench.representations.pattern import Pattern
-
-_LIBRARIES = {"cpu": "numba", "cuda": "triton"}
 
 
 def csr_kernels(device: str) -> ModuleType:
@@ -58,14 +60,7 @@ class Csr(Representation):
         Raises:
             ValueError: if the tensor is neither 2-D nor 4-D, or `unsupported` has a reason.
         """
-        spec = Spec(
-            operation="build", shape=tuple(tensor.shape), dtype=tensor.dtype, device=tensor.device.type, pattern=pattern
-        )
-        reason = cls.unsupported(spec)
-        if reason is not None:
-            raise ValueError(
-                f"expected a tensor that {cls.name} supports, got {tensor.dtype} on {tensor.device}: {reason}"
-            )
+        refuse_unsupported(cls, tensor, pattern)
         coo = coo_matrix(tensor)
         rows, columns = coo.indices()
         index = RowIndex.from_elements(rows, columns, (int(coo.shape[0]), int(coo.shape[1])))
@@ -74,16 +69,7 @@ class Csr(Representation):
     @classmethod
     def unsupported(cls, spec: Spec) -> str | None:
         """Refuse devices and dtypes that the kernels do not have."""
-        library = _LIBRARIES.get(spec.device)
-        if library is None:
-            return f"csr kernels run on cpu and cuda, not on {spec.device}"
-        if importlib.util.find_spec(library) is None:
-            return f"csr kernels on {spec.device} need {library}, which is not installed"
-        dtypes: tuple[torch.dtype, ...] = csr_kernels(spec.device).DTYPES
-        if spec.dtype not in dtypes:
-            known = ", ".join(str(dtype).removeprefix("torch.") for dtype in dtypes)
-            return f"the {spec.device} kernels compute in {known}, not in {str(spec.dtype).removeprefix('torch.')}"
-        return None
+        return kernels_unsupported("csr", csr_kernels, spec)
 
     def kernel(self, operation: str) -> str:
         """Return what the kernels of this device call themselves."""
@@ -156,14 +142,8 @@ class Csr(Representation):
         Raises:
             ValueError: if shape or device are not those of `values`.
         """
-        if values.shape != self._values.shape or values.device != self._values.device:
-            raise ValueError(
-                f"expected values {tuple(self._values.shape)} on {self.device}, got {tuple(values.shape)} "
-                f"on {values.device}; start from .values"
-            )
-        # a tensor of this shape that takes one element of memory
-        source = values.detach().new_empty(()).expand(self.shape)
-        return type(self)(source, self._index, values.contiguous())
+        refuse_other_values(values, self._values)
+        return type(self)(stand_in(values, self.shape), self._index, values.contiguous())
 
     def storage(self) -> Storage:
         """Return the bytes of the values, and of every index array that is held by now."""

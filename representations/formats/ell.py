@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from typing import Self
 
 import torch
@@ -11,10 +10,14 @@ from torch import Tensor
 from sparsebench.kernels.sparse_codes.layout import CodeIndex, place_dtype
 from sparsebench.kernels.sparse_codes.products import kernels
 from sparsebench.representations.base import Representation, Spec, Storage, coo_matrix
-from sparsebench.representations.formats._torch import check_sampled, check_values
+from sparsebench.representations.formats._own import (
+    kernels_unsupported,
+    refuse_other_values,
+    refuse_unsupported,
+    stand_in,
+)
+from sparsebench.representations.formats._torch import check_sampled
 from sparsebench.representations.pattern import Pattern
-
-_LIBRARIES = {"cpu": "numba", "cuda": "triton"}
 
 
 class Ell(Representation):
@@ -44,14 +47,7 @@ class Ell(Representation):
             ValueError: if the tensor is neither 2-D nor 4-D, `unsupported` has a reason, or a CSR source is unsorted or
                 has duplicates, which torch forbids too.
         """
-        spec = Spec(
-            operation="build", shape=tuple(tensor.shape), dtype=tensor.dtype, device=tensor.device.type, pattern=pattern
-        )
-        reason = cls.unsupported(spec)
-        if reason is not None:
-            raise ValueError(
-                f"expected a tensor that {cls.name} supports, got {tensor.dtype} on {tensor.device}: {reason}"
-            )
+        refuse_unsupported(cls, tensor, pattern)
         even = _even(tensor)
         if even is not None:
             return cls(tensor, *even)
@@ -65,16 +61,7 @@ class Ell(Representation):
     @classmethod
     def unsupported(cls, spec: Spec) -> str | None:
         """Refuse devices and dtypes that the kernels do not have."""
-        library = _LIBRARIES.get(spec.device)
-        if library is None:
-            return f"ell kernels run on cpu and cuda, not on {spec.device}"
-        if importlib.util.find_spec(library) is None:
-            return f"ell kernels on {spec.device} need {library}, which is not installed"
-        dtypes: tuple[torch.dtype, ...] = kernels(spec.device).DTYPES
-        if spec.dtype not in dtypes:
-            known = ", ".join(str(dtype).removeprefix("torch.") for dtype in dtypes)
-            return f"the {spec.device} kernels compute in {known}, not in {str(spec.dtype).removeprefix('torch.')}"
-        return None
+        return kernels_unsupported("ell", kernels, spec)
 
     @property
     def fill(self) -> float:
@@ -136,12 +123,8 @@ class Ell(Representation):
         Raises:
             ValueError: if shape or device are not those of `values`.
         """
-        check_values(values, self._values)
-        if values.device != self._values.device:
-            raise ValueError(f"expected values on {self.device}, got {values.device}; start from .values")
-        # a tensor of this shape that takes one element of memory
-        source = values.detach().new_empty(()).expand(self.shape)
-        return type(self)(source, self._index, values.contiguous())
+        refuse_other_values(values, self._values)
+        return type(self)(stand_in(values, self.shape), self._index, values.contiguous())
 
     def storage(self) -> Storage:
         """Return the bytes of the values, pads included, and of every index array that is held by now."""

@@ -17,14 +17,9 @@ from sparsebench.kernels.plane_conv.products import backend
 from sparsebench.representations._derived_conv import check_operand, weight_shape
 from sparsebench.representations.base import Representation, Spec, Storage, check_dimensions
 from sparsebench.representations.formats import _conv
+from sparsebench.representations.formats._own import refuse_unsupported, stand_in
 from sparsebench.representations.formats._shared_planes import SharedPlanes
-from sparsebench.representations.formats.block_sparse import (
-    BlockSparse,
-    block_unsupported,
-    blocks_of,
-    refuse_unsupported,
-    stand_in,
-)
+from sparsebench.representations.formats.block_sparse import BlockSparse, block_unsupported, blocks_of
 from sparsebench.representations.pattern import Pattern
 from sparsebench.representations.plane_tensor import PlaneTensor
 

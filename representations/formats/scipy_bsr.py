@@ -13,9 +13,9 @@ from sparsebench.kernels.block_sparse.layout import blocks_from_elements
 from sparsebench.representations.base import coo_matrix
 from sparsebench.representations.formats import _blocks
 from sparsebench.representations.formats._blocked import DEFAULT_BLOCK
+from sparsebench.representations.formats._own import refuse_unsupported
 from sparsebench.representations.formats._scipy import ScipyArray
 from sparsebench.representations.formats._torch import check_operand, check_sampled
-from sparsebench.representations.formats.block_sparse import refuse_unsupported
 from sparsebench.representations.pattern import Pattern
 
 _KERNELS = {

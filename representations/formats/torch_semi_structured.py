@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from sparsebench.representations.base import Representation, Spec, Storage, check_dimensions, strided_matrix
+from sparsebench.representations.formats._own import refuse_unsupported
 from sparsebench.representations.formats._torch import check_operand, nbytes
-from sparsebench.representations.formats.block_sparse import refuse_unsupported
 from sparsebench.representations.pattern import Pattern
 
 GROUP, KEPT = 4, 2

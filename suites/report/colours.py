@@ -26,7 +26,7 @@ class Look:
     """
 
     colour: str
-    marker: str | tuple[int, int, int]
+    marker: str | tuple[int, Literal[1], int]
     dash: Literal["-", "--"] = "-"
 
 
