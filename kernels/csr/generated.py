@@ -154,13 +154,13 @@ def _clear(e: Tailed, loop: Loop, row: str) -> None:
 def _finish(e: Tailed, loop: Loop, row: str) -> None:
     kind = e.vector(e.scalar)
     source = e.add("%panels", e.mul(row, "%panel_row"))
-    places = offsets(e, loop, computed=True)
-    start = [(kind, e.read_computed(e.add(source, offset))) for offset in places]
+    starts = offsets(e, loop, computed=True)
+    start = [(kind, e.read_computed(e.add(source, offset))) for offset in starts]
     with e.loop("others", "1", "%parts", "1", start) as others:
         panel = e.add(source, e.mul(others.counter, "%panel_bytes"))
         others.after = [
             e.let(f"fadd {kind} {value}, {e.read_computed(e.add(panel, offset))}")
-            for value, offset in zip(others.inside, places, strict=True)
+            for value, offset in zip(others.inside, starts, strict=True)
         ]
     write(e, loop, others.results, e.add("%out", e.mul(row, "%out_row")))
 

@@ -9,8 +9,8 @@ from torch import Tensor
 def all_finite(tensor: Tensor) -> bool:
     """Return whether no entry is NaN or infinite; true of no entries.
 
-    NaN and infinity show in the extremes. torch.isfinite writes a mask and reads it again: on images, whose check is
-    part of every encoding, that takes some fifteen times as long.
+    NaN and infinity show in the extremes. torch.isfinite writes a mask and reads it again, which takes far longer on
+    images, whose check is part of every encoding.
     """
     if tensor.numel() == 0:
         return True
