@@ -24,7 +24,7 @@ def csr_code(values: Tensor, places: Tensor, units: int) -> Tensor:
 
     Args:
         values: (n, k), contiguous.
-        places: (n, k), ascending in a row.
+        places: (n, k), none twice in a row, and ascending where more than products is made of the code.
         units: N.
     """
     rows, kept = values.shape

@@ -55,7 +55,7 @@ def winners_of(drives: Tensor, count: int, order: Tensor | None = None) -> Tenso
     """Return the `count` largest entries of each row as sparse_csr, exactly so many a row, zeros included.
 
     Args:
-        drives: (n, N).
+        drives: (n, N), of a dtype that the kernels of sparse codes select from: on CUDA not float64.
         count: from 1 to N.
         order: (n, N), what to choose by; the drives themselves if None. Of equals, the first win.
 
