@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sparsebench.representations._modules_store import fingerprint, gives_values, store_at, stored_places
 from sparsebench.representations.base import Representation
+from sparsebench.representations.nn.store import fingerprint, gives_values, store_at, stored_places
 from sparsebench.representations.pattern import Pattern
 
 

@@ -9,10 +9,10 @@ from torch import Tensor, nn
 from sparsebench.kernels.plane_conv.geometry import Pair
 from sparsebench.representations import autograd
 from sparsebench.representations._derived_conv import output_size
-from sparsebench.representations._modules_base import SparseModule
-from sparsebench.representations._modules_groups import expand_groups, expand_mask, plain_padding
-from sparsebench.representations._modules_store import refusal, store_at, usable_class
 from sparsebench.representations.base import Representation
+from sparsebench.representations.nn.base import SparseModule
+from sparsebench.representations.nn.groups import expand_groups, expand_mask, plain_padding
+from sparsebench.representations.nn.store import refusal, store_at, usable_class
 from sparsebench.representations.pattern import Pattern
 
 

@@ -1,0 +1,1 @@
+"""Hold representations in torch modules: layers, whole models, and what makes one of the other."""
