@@ -5,12 +5,16 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Collection
+from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.utils import parametrize
 
 from sparsebench.representations.base import Representation
+from sparsebench.representations.nn.attention import READS_WEIGHTS, decline_fast_paths
 from sparsebench.representations.nn.base import SparseModule
+from sparsebench.representations.nn.computed import computed, copied_leftovers, plain_type, take_hooks
 from sparsebench.representations.nn.groups import expand_groups, group_places
 from sparsebench.representations.nn.layers import SparseConv2d, SparseLinear
 from sparsebench.representations.nn.prune import layer_pattern, magnitude_mask
@@ -37,7 +41,8 @@ def convert(
     Units of the pattern are kept by magnitude, their sum of squares, layer by layer; how many is exact, as in
     `Pattern`. Of a grouped convolution only the units that hold something count. Kept units are stored even where they
     are 0. A layer left with nothing stored runs, giving its bias, and a warning names it. Parameters that belong to no
-    layer of torch stay as they are; hooks of a layer are not taken over.
+    layer of torch stay as they are. A weight that torch.nn.utils prunes, normalises or parametrizes is stored as the
+    layer would compute it next, and is a plain one from then on; other hooks of a layer go with it.
 
     Args:
         model: any module; it is not changed. A layer that stands in several places is converted once.
@@ -67,7 +72,7 @@ def convert(
     _check_shared(names, skipped)
     made: dict[int, nn.Module] = {}
     for name, layer in names.items():
-        if id(layer) in skipped or id(layer) in made:
+        if id(layer) in skipped:
             continue
         try:
             converted = _layer(layer, cls, pattern, sparsity, seed)
@@ -77,13 +82,17 @@ def convert(
         if converted is None:
             continue
         made[id(layer)] = converted
+        skipped |= {id(part) for part in layer.modules()}  # a parametrization is computed with, and gone from then on
         if not bool(stored_places(converted.representation, converted.kept).any()):
             called = repr(name) if name else "the model"
             warnings.warn(f"nothing is stored of {called}: it gives its bias or zeros from now on", stacklevel=2)
     # deepcopy takes what its memo holds for a copy: so each converted layer stands wherever its source stood
-    keep_alive = list(names.values())
-    result: nn.Module = copy.deepcopy(model, dict(made))
-    del keep_alive
+    memo: dict[int, Any] = {**copied_leftovers(model), **made}
+    result: nn.Module = copy.deepcopy(model, memo)
+    for layer in names.values():
+        if id(layer) in made:
+            take_hooks(made[id(layer)], layer, memo)
+    decline_fast_paths(result)
     return result
 
 
@@ -95,10 +104,13 @@ def _layer(
     Raises:
         ValueError: if it holds a weight that cannot be converted.
     """
-    if type(layer) not in (nn.Linear, nn.Conv2d):
+    if plain_type(layer) not in (nn.Linear, nn.Conv2d):
         own = [key for key, parameter in layer.named_parameters(recurse=False) if _is_weight(parameter)]
+        own += [*layer.parametrizations] if parametrize.is_parametrized(layer) else []
         if isinstance(layer, SparseModule):
             raise ValueError("it is converted already; convert the dense model")
+        if isinstance(layer, READS_WEIGHTS):
+            raise ValueError("it multiplies with the weight of its layer, and would never run the stored one's product")
         if isinstance(layer, (nn.Linear, nn.Conv2d)) or (own and _multiplies(layer)):
             raise ValueError(
                 f"only nn.Linear and nn.Conv2d themselves are known, and it has {', '.join(own) or 'more'}"
@@ -107,13 +119,13 @@ def _layer(
     if pattern is None:
         return _from(layer, cls, None, None)
     if isinstance(layer, nn.Conv2d):
-        weight = expand_groups(layer.weight.detach(), layer.groups)
+        weight = expand_groups(computed(layer)[0].detach(), layer.groups)
         inside = None
         if layer.groups > 1:
             inside = group_places(weight.shape[0], weight.shape[1], layer.groups, weight.device)
     else:
         assert isinstance(layer, nn.Linear)  # noqa: S101  # mypy does not follow `type(layer)`
-        weight, inside = layer.weight.detach(), None
+        weight, inside = computed(layer)[0].detach(), None
     own_pattern = layer_pattern(pattern, tuple(weight.shape))
     mask = magnitude_mask(weight, own_pattern, sparsity, seed, inside)
     return _from(layer, cls, mask, own_pattern)
@@ -142,11 +154,9 @@ def _check_shared(names: dict[str, nn.Module], skipped: set[int]) -> None:
     """Raise ValueError if two layers hold one weight: each would be stored by itself from then on."""
     owners: dict[int, tuple[str, int]] = {}
     for name, layer in names.items():
-        weight = getattr(layer, "weight", None)
-        if not isinstance(weight, nn.Parameter):
-            continue
-        other, owner = owners.setdefault(id(weight), (name, id(layer)))
-        if owner != id(layer) and not {owner, id(layer)} <= skipped:
-            raise ValueError(
-                f"expected a weight of its own in layer {name!r}, got that of {other!r}; name both in skip"
-            )
+        for weight in filter(_is_weight, layer.parameters(recurse=False)):
+            other, owner = owners.setdefault(id(weight), (name, id(layer)))
+            if owner != id(layer) and not {owner, id(layer)} <= skipped:
+                raise ValueError(
+                    f"expected a weight of its own in layer {name!r}, got that of {other!r}; name both in skip"
+                )

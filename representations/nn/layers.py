@@ -11,6 +11,7 @@ from sparsebench.representations import autograd
 from sparsebench.representations._derived_conv import output_size
 from sparsebench.representations.base import Representation
 from sparsebench.representations.nn.base import SparseModule
+from sparsebench.representations.nn.computed import computed, take_hooks
 from sparsebench.representations.nn.groups import expand_groups, expand_mask, plain_padding
 from sparsebench.representations.nn.store import refusal, store_at, usable_class
 from sparsebench.representations.pattern import Pattern
@@ -42,20 +43,20 @@ class SparseLinear(SparseModule):
         """Copy a dense layer.
 
         Args:
-            linear: the layer; it is not changed.
+            linear: the layer; it is not changed. Its weight is what its next forward pass would compute.
             representation: a name or a class.
             mask: bool (out, in): what is stored; None for what is not 0.
             pattern: a hint at block sizes.
 
         Raises:
-            ValueError: if the mask does not fit, or the representation refuses the weight.
+            ValueError: if the mask does not fit, nobody knows what computes the weight, or the class refuses it.
         """
-        weight = linear.weight.detach()
+        weight, bias = computed(linear)
         if mask is not None and mask.shape != weight.shape:
             raise ValueError(f"expected a mask {tuple(weight.shape)}, got {tuple(mask.shape)}; cut it")
         held, kept = _stored(representation, weight, mask, pattern)
-        made = cls(held, linear.bias, pattern=pattern, kept=kept)
-        _settle(made, linear)
+        made = cls(held, bias, pattern=pattern, kept=kept)
+        _settle(made, linear, weight)
         return made
 
     def forward(self, x: Tensor) -> Tensor:
@@ -112,7 +113,7 @@ class SparseConv2d(SparseModule):
         """Copy a dense layer; one of several groups becomes a full weight whose planes between groups are absent.
 
         Args:
-            conv: the layer; it is not changed.
+            conv: the layer; it is not changed. Its weight is what its next forward pass would compute.
             representation: a name or a class.
             mask: bool, what is stored: (out, in) planes or (out, in, kh, kw), with all input maps also where there are
                 groups; None for what is not 0.
@@ -123,12 +124,13 @@ class SparseConv2d(SparseModule):
                 representation refuses the weight.
         """
         padding = plain_padding(conv)
-        weight = expand_groups(conv.weight.detach(), conv.groups)
+        own, bias = computed(conv)
+        weight = expand_groups(own.detach(), conv.groups)
         full = expand_mask(mask, weight, conv.groups)
         held, kept = _stored(representation, weight, full, pattern)
         stride, dilation = (conv.stride[0], conv.stride[1]), (conv.dilation[0], conv.dilation[1])
-        made = cls(held, conv.bias, stride=stride, padding=padding, dilation=dilation, pattern=pattern, kept=kept)
-        _settle(made, conv)
+        made = cls(held, bias, stride=stride, padding=padding, dilation=dilation, pattern=pattern, kept=kept)
+        _settle(made, conv, own)
         return made
 
     def forward(self, x: Tensor) -> Tensor:
@@ -158,8 +160,9 @@ def _stored(
     return store_at(cls, weight, mask, pattern)
 
 
-def _settle(made: SparseModule, source: nn.Linear | nn.Conv2d) -> None:
-    """Take over from a dense layer whether it trains."""
+def _settle(made: SparseModule, source: nn.Module, weight: Tensor) -> None:
+    """Take over from a dense layer whether it trains, and its hooks."""
     if isinstance(made.values, nn.Parameter):
-        made.values.requires_grad_(source.weight.requires_grad)
+        made.values.requires_grad_(weight.requires_grad)
     made.train(source.training)
+    take_hooks(made, source)
