@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import platformdirs
+from sparsebench.kernels.common.folders import cache_folder
 
 
 def recall(device: str, key: str) -> dict[str, Any] | None:
@@ -42,7 +42,7 @@ def remember(device: str, key: str, choice: Mapping[str, Any]) -> None:
 
 def folder() -> Path:
     """Return where choices are kept: the user's cache folder; delete it to have everything tuned anew."""
-    return Path(platformdirs.user_cache_dir("sparsebench")) / "choices"
+    return cache_folder("choices")
 
 
 def _path(device: str) -> Path:

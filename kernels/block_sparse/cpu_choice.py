@@ -19,6 +19,7 @@ from sparsebench.kernels import choices
 from sparsebench.kernels.block_sparse import cpu_launch
 from sparsebench.kernels.block_sparse.cpu_launch import Choice
 from sparsebench.kernels.block_sparse.layout import BlockIndex
+from sparsebench.kernels.common import jit
 from sparsebench.kernels.microkernels import blas, host, mkl
 
 PRODUCTS: tuple[str, ...] = ("dsd", "dsdᵀ", "dds", "ddsᵀ", "sdd", "sddᵀ")
@@ -45,7 +46,7 @@ def choose(product: str, index: BlockIndex, dtype: torch.dtype, n: int, micro: s
     if index.blocks * height * width * n < _SMALL:
         return _default(product, index.block, dtype, n, micro)
     bucket = 1 << (min(n, 2048) - 1).bit_length()
-    return _measured(product, index.block, dtype, bucket, micro, numba.get_num_threads())
+    return _measured(product, index.block, dtype, bucket, micro, jit.threads())
 
 
 @cache

@@ -10,13 +10,10 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 
+from sparsebench.kernels.common.jit import njit
 from sparsebench.kernels.microkernels.call import call
-
-# numba ships its decorators without types: that alone is what the ignores below are for
-_SERIAL: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy"}
-_PARALLEL: dict[str, Any] = {**_SERIAL, "parallel": True}
 
 GENERATED, GEMM = 0, 1
 """Kinds of micro-kernel: kernels/microkernels/generated.py, or one GEMM per block."""
@@ -61,7 +58,7 @@ class Work(NamedTuple):
     c_batch: int
 
 
-@njit(**_PARALLEL)  # type: ignore[untyped-decorator]
+@njit(parallel=True)
 def reduce_blocks(work: Any, starts: Any, others: Any, order: Any, table: Any, rows: Any, columns: Any) -> None:
     """Compute S @ x, Sᵀ @ x, x @ S or x @ Sᵀ.
 
@@ -92,7 +89,7 @@ def reduce_blocks(work: Any, starts: Any, others: Any, order: Any, table: Any, r
             _tile(work, others, order, table, rows, columns, high - low, end - begin, a, b, c, first, last)
 
 
-@njit(**_PARALLEL)  # type: ignore[untyped-decorator]
+@njit(parallel=True)
 def sample_blocks(
     work: Any,
     row: Any,
@@ -127,7 +124,7 @@ def sample_blocks(
         _tile(work, batches, batches, table, rows, columns, bottom - top, right - left, a, b, c, 0, work.batch)
 
 
-@njit(**_SERIAL)  # type: ignore[untyped-decorator]
+@njit()
 def _tile(
     work: Any,
     others: Any,
@@ -187,7 +184,7 @@ def _tile(
         j += columns[across]
 
 
-@njit(**_SERIAL)  # type: ignore[untyped-decorator]
+@njit()
 def _gemms(
     work: Any,
     others: Any,

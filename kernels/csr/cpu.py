@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import math
 
-import numba
 import torch
 from torch import Tensor
 
+from sparsebench.kernels.common import jit
 from sparsebench.kernels.csr import drivers
 from sparsebench.kernels.csr.layout import RowIndex, check_product, check_sampled
 from sparsebench.kernels.csr.tiling import Tiling, kernel_name, tiling
@@ -157,7 +157,7 @@ def _deal(index: RowIndex, tiles: int, columns: int) -> tuple[int, int]:
 def _row_threads(index: RowIndex, columns: int) -> int:
     """Return how many threads run: a short job is done before a second one has woken up."""
     work = (index.nnz + drivers.ROW_COST * index.shape[0]) * (4 + columns // 4)
-    return max(1, min(numba.get_num_threads(), work >> 14))
+    return max(1, min(jit.threads(), work >> 14))
 
 
 def _panels(index: RowIndex, panel: int, t: Tiling, *operands: Tensor) -> int:

@@ -10,19 +10,16 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 
+from sparsebench.kernels.common.jit import njit
 from sparsebench.kernels.microkernels.call import call
 
 ROW_COST = 4
 """What beginning a row costs, in elements: shares are balanced by elements + ROW_COST · rows."""
 
-_SERIAL: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy"}
-_PARALLEL: dict[str, Any] = {**_SERIAL, "parallel": True}
-# numba ships its decorators without types: that alone is what the ignores beside them are for
 
-
-@njit(**_SERIAL)  # type: ignore[untyped-decorator]
+@njit()
 def share(crow: Any, shares: int, number: int) -> Any:
     """Return the first row of a share, int64: shares hold about as many elements, whatever the rows' lengths."""
     rows = crow.size - 1
@@ -40,7 +37,7 @@ def share(crow: Any, shares: int, number: int) -> Any:
     return low
 
 
-@njit(**_SERIAL)  # type: ignore[untyped-decorator]
+@njit()
 def _pack(pack: int, gathers: bool, x: int, x_row: int, x_column: int, panel: int, panel_row: int,
           first: int, last: int, tail: int) -> None:  # fmt: skip
     if gathers:
@@ -49,7 +46,7 @@ def _pack(pack: int, gathers: bool, x: int, x_row: int, x_column: int, panel: in
         call(pack, (x, x_row, panel, panel_row, first, last, tail))
 
 
-@njit(**_SERIAL)  # type: ignore[untyped-decorator]
+@njit()
 def _forward(
     thread: int,
     whole: int, final: int, pack: int, pack_final: int, gathers: bool, threads: int, items: int, tiles: int,
@@ -76,7 +73,7 @@ def _forward(
         call(final if at_end else whole, (values, col, crow, source, row, target, out_row, first, last, tail))
 
 
-@njit(**_PARALLEL)  # type: ignore[untyped-decorator]
+@njit(parallel=True)
 def forward(
     whole: int, final: int, pack: int, pack_final: int, gathers: bool, threads: int, items: int, tiles: int,
     shares: int, tail: int, values: int, col: int, crow: int, starts: Any, x: int, x_row: int, x_column: int,
@@ -99,7 +96,7 @@ def forward(
         )  # fmt: skip
 
 
-@njit(**_SERIAL)  # type: ignore[untyped-decorator]
+@njit()
 def _transposed(
     thread: int,
     whole: int, final: int, clear: int, finish: int, finish_final: int, threads: int, items: int, tiles: int, tail: int,
@@ -116,7 +113,7 @@ def _transposed(
         call(finish_final if at_end else finish, (panel, 0, 1, panel_row, target, out_row, 0, inner, tail))
 
 
-@njit(**_PARALLEL)  # type: ignore[untyped-decorator]
+@njit(parallel=True)
 def transposed_by_tiles(
     whole: int, final: int, clear: int, finish: int, finish_final: int, threads: int, items: int, tiles: int, tail: int,
     values: int, col: int, crow: int, rows: int, x: int, x_row: int, x_item: int, x_tile: int, inner: int,
@@ -138,7 +135,7 @@ def transposed_by_tiles(
         )  # fmt: skip
 
 
-@njit(**_PARALLEL)  # type: ignore[untyped-decorator]
+@njit(parallel=True)
 def transposed_by_rows(
     whole: int, final: int, clear: int, finish: int, finish_final: int, threads: int, items: int, tiles: int, tail: int,
     values: int, col: int, crow: int, starts: Any, x: int, x_row: int, x_item: int, x_tile: int, inner: int,
@@ -161,7 +158,7 @@ def transposed_by_rows(
             call(last_step, (panels, size, threads, panel_row, target, out_row, first, last, tail))
 
 
-@njit(**_SERIAL)  # type: ignore[untyped-decorator]
+@njit()
 def _sampled(
     thread: int,
     first_tile: int, whole: int, final: int, pack: int, pack_final: int, gathers: bool, threads: int, tiles: int,
@@ -181,7 +178,7 @@ def _sampled(
         call(function, (left, a_row, col, crow, source, row, out, first, last, tail))
 
 
-@njit(**_PARALLEL)  # type: ignore[untyped-decorator]
+@njit(parallel=True)
 def sampled(
     first_tile: int, whole: int, final: int, pack: int, pack_final: int, gathers: bool, threads: int, tiles: int,
     tail: int, a: int, a_row: int, col: int, crow: int, starts: Any, x: int, x_row: int, x_column: int, tile_bytes: int,

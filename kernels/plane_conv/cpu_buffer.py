@@ -13,16 +13,13 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 
+from sparsebench.kernels.common.jit import njit
 from sparsebench.kernels.microkernels import tiles
 from sparsebench.kernels.microkernels.call import call
 from sparsebench.kernels.plane_conv.cpu_generate import Kernel, address
 from sparsebench.kernels.plane_conv.geometry import Geometry, Pair
-
-# numba ships its decorators without types: that alone is what the ignores below are for
-SERIAL: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy"}
-PARALLEL: dict[str, Any] = {**SERIAL, "parallel": True}
 
 SLACK = 256
 """Elements behind the last plane: whole vectors are read past it. Zeros, as the gradient multiplies them by zeros."""
@@ -165,7 +162,7 @@ def copier(dtype: str, step: int = 1) -> int:
     return address(Kernel(kind="copy", dtype=dtype, rows=1, vectors=1, lanes=tiles.lanes(dtype), step=step))
 
 
-@njit(**PARALLEL)  # type: ignore[untyped-decorator]
+@njit(parallel=True)
 def _fill(
     source: Any, which: Any, origins: Any, down: int, across: int, rows: int, pitch: int, buffer: Any, copy: int
 ) -> None:
@@ -194,7 +191,7 @@ def _fill(
             )
 
 
-@njit(**SERIAL)  # type: ignore[untyped-decorator]
+@njit()
 def _inside(origin: int, step: int, size: int, count: int) -> Any:
     """Return the first number n with origin + n·step ≥ 0, and the one behind the last with origin + n·step < size."""
     first = min(count, max(0, -(origin // step)))

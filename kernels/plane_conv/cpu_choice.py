@@ -6,11 +6,11 @@ import math
 import time
 from collections.abc import Callable
 
-import numba
 import torch
 from torch import Tensor
 
 from sparsebench.kernels import choices
+from sparsebench.kernels.common import jit
 from sparsebench.kernels.microkernels import host
 from sparsebench.kernels.plane_conv.geometry import Geometry
 from sparsebench.kernels.plane_conv.layout import SharedMaps
@@ -63,7 +63,7 @@ def _key(operation: str, geometry: Geometry, maps: SharedMaps, operand: Tensor) 
 
 
 def _machine() -> str:
-    return f"{host.processor()} {host.vector_bytes()} {numba.get_num_threads()} threads torch {torch.__version__}"
+    return f"{host.processor()} {host.vector_bytes()} {jit.threads()} threads torch {torch.__version__}"
 
 
 def _recalled(key: str) -> str | None:

@@ -8,15 +8,13 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 
+from sparsebench.kernels.common.jit import njit
 from sparsebench.kernels.microkernels.call import call
-from sparsebench.kernels.plane_conv.cpu_buffer import PARALLEL, SERIAL
-
-# numba ships its decorators without types: that alone is what the ignores below are for
 
 
-@njit(**PARALLEL)  # type: ignore[untyped-decorator]
+@njit(parallel=True)
 def pack(values: Any, plan: Any, begins: Any, panels: Any) -> None:
     """Copy the weights of every group side by side, in the order in which `gather` reads them.
 
@@ -36,7 +34,7 @@ def pack(values: Any, plan: Any, begins: Any, panels: Any) -> None:
                 panels[at + e * rows] = values[base + entry_value[begin + e]]
 
 
-@njit(**PARALLEL)  # type: ignore[untyped-decorator]
+@njit(parallel=True)
 def gather(
     weights: Any,
     begins: Any,
@@ -117,7 +115,7 @@ def gather(
                     _spread(sums, r * room, pitch, out, to, down * line, across, tall, width)
 
 
-@njit(**SERIAL)  # type: ignore[untyped-decorator]
+@njit()
 def _width(widths: Any, rest: int) -> int:
     """Return which width to compute next: the least that covers the rest, unless a quarter of it were in vain."""
     k, last = 0, widths.size - 1
@@ -126,7 +124,7 @@ def _width(widths: Any, rest: int) -> int:
     return k + 1 if k < last and widths[k + 1] > 0 and 4 * rest <= 3 * widths[k] else k
 
 
-@njit(**SERIAL)  # type: ignore[untyped-decorator]
+@njit()
 def _spread(
     source: Any, begin: int, pitch: int, out: Any, to: int, line: int, across: int, height: int, width: int
 ) -> None:
@@ -136,7 +134,7 @@ def _spread(
             out[to + y * line + x * across] = source[begin + y * pitch + x]
 
 
-@njit(**PARALLEL)  # type: ignore[untyped-decorator]
+@njit(parallel=True)
 def slide(
     values: Any,
     places: Any,
@@ -190,7 +188,7 @@ def slide(
                 )
 
 
-@njit(**PARALLEL)  # type: ignore[untyped-decorator]
+@njit(parallel=True)
 def reduce(
     g: Any,
     buffer: Any,

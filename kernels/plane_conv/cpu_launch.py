@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
-import numba
 import numpy as np
 import torch
 from torch import Tensor
 
+from sparsebench.kernels.common import jit
 from sparsebench.kernels.microkernels import host, tiles
 from sparsebench.kernels.plane_conv import cpu_driver
 from sparsebench.kernels.plane_conv.cpu_buffer import Layout, Sweep, copier
@@ -243,7 +243,7 @@ def _work(plan: Plan, samples: int, band: int, height: int) -> Shares:
 
 def _equal(costs: np.ndarray) -> np.ndarray:
     """Return where to cut a list of tasks into one share a thread."""
-    done, parts = np.cumsum(costs), numba.get_num_threads()
+    done, parts = np.cumsum(costs), jit.threads()
     marks = np.searchsorted(done, done[-1] * np.arange(1, parts) / parts)
     return np.concatenate([[0], marks, [costs.size]]).astype(np.int64)
 

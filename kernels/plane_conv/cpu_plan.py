@@ -12,14 +12,12 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-from numba import njit
 
 from sparsebench.kernels.block_sparse.layout import BlockIndex
+from sparsebench.kernels.common.jit import njit
 from sparsebench.kernels.csr.layout import RowIndex
-from sparsebench.kernels.plane_conv.cpu_buffer import SERIAL, Sweep
+from sparsebench.kernels.plane_conv.cpu_buffer import Sweep
 from sparsebench.kernels.plane_conv.layout import SharedMaps
-
-# numba ships its decorators without types: that alone is what the ignores below are for
 
 Numbers = np.ndarray
 """int64, 1-D."""
@@ -304,7 +302,7 @@ def _reads(taps: int, sweep: Sweep) -> Numbers:
     return reads
 
 
-@njit(**SERIAL)  # type: ignore[untyped-decorator]
+@njit()
 def _by_rows(crow: Any, col: Any, taps: int, reads: Any, plane: int) -> Any:
     value, read = np.empty(col.size, np.int64), np.empty(col.size, np.int64)
     bounds = np.zeros(crow.size, np.int64)
@@ -320,7 +318,7 @@ def _by_rows(crow: Any, col: Any, taps: int, reads: Any, plane: int) -> Any:
     return value[:found], read[:found], bounds
 
 
-@njit(**SERIAL)  # type: ignore[untyped-decorator]
+@njit()
 def _by_columns(ccol: Any, row: Any, place: Any, taps: int, reads: Any, plane: int) -> Any:
     value, read = np.empty(row.size, np.int64), np.empty(row.size, np.int64)
     maps = (ccol.size - 1) // taps

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import numba
 from torch import Tensor
 from torch.nn.functional import conv2d
 from torch.nn.grad import conv2d_input, conv2d_weight
 
+from sparsebench.kernels.common import jit
 from sparsebench.kernels.microkernels import tiles
 from sparsebench.kernels.plane_conv import cpu_launch, cpu_plan
 from sparsebench.kernels.plane_conv.cpu_buffer import Layout, Sweep, backward, beside, forward
@@ -117,7 +117,7 @@ def _gatherings(
 ) -> list[Gathering | None]:
     """Return how each sweep is computed; worked out once for maps and operands of one size, and held by the maps."""
     samples = out.shape[0]
-    key = (planner.__name__, geometry, size, samples, out.dtype, numba.get_num_threads())
+    key = (planner.__name__, geometry, size, samples, out.dtype, jit.threads())
     if key not in maps.made:
         depth = maps.maps.numel() if planner is cpu_plan.shared else maps.rows.numel()
         batches = (depth * layout.plane, each(out))

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba
 import numpy as np
 import torch
 from torch import Tensor
 
+from sparsebench.kernels.common import jit
 from sparsebench.kernels.microkernels import host
 from sparsebench.kernels.sparse_codes import cpu_drivers as drivers
 from sparsebench.kernels.sparse_codes import cpu_scan, cpu_select
@@ -147,4 +147,4 @@ def _side_by_side(x: Tensor) -> Tensor:
 
 def _threads(work: int, parts: int) -> int:
     """Return how many threads run: a short job is done before a second one has woken up."""
-    return max(1, min(numba.get_num_threads(), parts, work >> 16))
+    return max(1, min(jit.threads(), parts, work >> 16))

@@ -10,22 +10,19 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 
+from sparsebench.kernels.common.jit import njit
 from sparsebench.kernels.sparse_codes.cpu_scan import CHUNK
 
-_SERIAL: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy"}
-# numba ships its decorators without types: that alone is what the ignores beside them are for
 
-
-@njit(**_SERIAL)  # type: ignore[untyped-decorator]
+@njit()
 def make_keys(size: int, integers: Any) -> Any:
     """Return room for the keys of a row, whole chunks of them; what is past the row counts as less than all numbers."""
     info = np.iinfo(integers.dtype)
     return np.full(-(-size // CHUNK) * CHUNK, info.min, integers.dtype)
 
 
-@njit(**_SERIAL)  # type: ignore[untyped-decorator]
+@njit()
 def _fill(x: Any, numbers: Any, keys: Any) -> None:
     """Write the keys of x: of −0 that of 0, of every NaN the largest; `numbers` are the keys' own memory as floats."""
     top = np.iinfo(keys.dtype).max
@@ -40,7 +37,7 @@ def _fill(x: Any, numbers: Any, keys: Any) -> None:
             keys[i] = top
 
 
-@njit(**_SERIAL)  # type: ignore[untyped-decorator]
+@njit()
 def _at_least(keys: Any, bound: Any) -> int:
     count = 0
     for i in range(keys.size):
@@ -48,7 +45,7 @@ def _at_least(keys: Any, bound: Any) -> int:
     return count
 
 
-@njit(**_SERIAL)  # type: ignore[untyped-decorator]
+@njit()
 def _bound(keys: Any, size: int, k: int) -> Any:
     """Return a key that k of the keys reach, or the k-th largest, which more may reach."""
     kind = keys.dtype.type
@@ -67,7 +64,7 @@ def _bound(keys: Any, size: int, k: int) -> Any:
     return low
 
 
-@njit(**_SERIAL)  # type: ignore[untyped-decorator]
+@njit()
 def select_row(x: Any, k: int, keys: Any, found: Any, at: Any) -> None:
     """Write the k largest of x in their order, the first of equal ones; 0 < k ≤ N.
 

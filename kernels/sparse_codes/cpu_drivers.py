@@ -9,18 +9,16 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 
+from sparsebench.kernels.common.jit import njit
 from sparsebench.kernels.microkernels.call import call
 
-_SERIAL: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy"}
-_PARALLEL: dict[str, Any] = {**_SERIAL, "parallel": True}
 _ROW_COST = 4
 """What beginning a row costs, in entries: shares are balanced by entries + _ROW_COST · rows."""
-# numba ships its decorators without types: that alone is what the ignores beside them are for
 
 
-@njit(**_SERIAL)  # type: ignore[untyped-decorator]
+@njit()
 def _share(begin: Any, shares: int, number: int) -> Any:
     """Return the first row of a share, int64: shares hold about as many entries, whatever the rows' lengths."""
     rows = begin.size
@@ -37,7 +35,7 @@ def _share(begin: Any, shares: int, number: int) -> Any:
     return low
 
 
-@njit(**_SERIAL)  # type: ignore[untyped-decorator]
+@njit()
 def _gather(
     first: int, last: int, first_tile: int, last_tile: int, whole: int, final: int, tiles: int, tile_bytes: int,
     ahead: int, tail: int, values: int, others: int, begin: int, end: int, total: int, x: int, x_row: int, out: int,
@@ -49,7 +47,7 @@ def _gather(
         call(function, (values, others, begin, end, x + at, x_row, out + at, out_row, ahead, total, first, last, tail))
 
 
-@njit(**_PARALLEL)  # type: ignore[untyped-decorator]
+@njit(parallel=True)
 def gather(
     whole: int, final: int, threads: int, tiles: int, tile_bytes: int, ahead: int, tail: int, values: int, others: int,
     begin: Any, end: Any, total: int, x: int, x_row: int, out: int, out_row: int,
@@ -78,7 +76,7 @@ def gather(
                 total, x, x_row, out, out_row)  # fmt: skip
 
 
-@njit(**_SERIAL)  # type: ignore[untyped-decorator]
+@njit()
 def _dots(
     first: int, last: int, start: int, whole: int, final: int, tiles: int, tile_bytes: int, ahead: int, tail: int,
     a: int, a_row: int, others: int, begin: int, end: int, total: int, x: int, x_row: int, out: int,
@@ -89,7 +87,7 @@ def _dots(
         call(function, (a + at, a_row, others, begin, end, x + at, x_row, out, ahead, total, first, last, tail))
 
 
-@njit(**_PARALLEL)  # type: ignore[untyped-decorator]
+@njit(parallel=True)
 def dots(
     start: int, whole: int, final: int, threads: int, tiles: int, tile_bytes: int, ahead: int, tail: int, a: int,
     a_row: int, others: int, begin: Any, end: Any, total: int, x: int, x_row: int, out: int,
@@ -107,7 +105,7 @@ def dots(
               x, x_row, out)  # fmt: skip
 
 
-@njit(**_SERIAL)  # type: ignore[untyped-decorator]
+@njit()
 def by_units(places: Any, values: Any, units: int, begin: Any, row: Any, sorted_values: Any) -> None:
     """Sort entries by units, rows ascending in a unit (a counting sort); pads are left out.
 
@@ -138,7 +136,7 @@ def by_units(places: Any, values: Any, units: int, begin: Any, row: Any, sorted_
     begin[0] = 0
 
 
-@njit(**_SERIAL)  # type: ignore[untyped-decorator]
+@njit()
 def in_order(places: Any, units: int) -> Any:
     """Tell whether places (n, k) ascend strictly in each row within 0 .. units - 1, with pads of `units` at the end."""
     n, k = places.shape

@@ -12,25 +12,24 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 
+from sparsebench.kernels.common.jit import njit
 from sparsebench.kernels.microkernels.call import call
 from sparsebench.kernels.sparse_codes import cpu_bisect
 from sparsebench.kernels.sparse_codes.cpu_scan import CHUNK
 
 SHORT = 8
 """Groups times this many entries make a short row, selected by `cpu_bisect`; about there the two are equally fast."""
-_SERIAL: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy"}
-# numba ships its decorators without types: that alone is what the ignores beside them are for
 
 
-@njit(inline="always", **_SERIAL)  # type: ignore[untyped-decorator]
+@njit(inline="always")
 def _above(a: Any, b: Any) -> Any:
     """Tell whether a counts as larger: NaN is above all numbers and level with NaN; −0 is level with 0."""
     return a > b or (a != a and b == b)
 
 
-@njit(**_SERIAL)  # type: ignore[untyped-decorator]
+@njit()
 def _kth(work: Any, count: int, k: int) -> Any:
     """Return the k-th largest of the first `count` numbers, which are reordered (Hoare's quickselect)."""
     low, high, goal = 0, count - 1, k - 1
@@ -60,7 +59,7 @@ def _kth(work: Any, count: int, k: int) -> Any:
     return work[goal]
 
 
-@njit(**_SERIAL)  # type: ignore[untyped-decorator]
+@njit()
 def _keep(found: Any, at: Any, count: int, k: int, work: Any) -> Any:
     """Keep the k largest of `count` ≥ k found entries in their order, the first of equal ones; return their least."""
     work[:count] = found[:count]
@@ -81,7 +80,7 @@ def _keep(found: Any, at: Any, count: int, k: int, work: Any) -> Any:
     return least
 
 
-@njit(**_SERIAL)  # type: ignore[untyped-decorator]
+@njit()
 def _scan(x: Any, masks: Any, start: int, k: int, least: Any, found: Any, at: Any, work: Any) -> Any:
     """Add the entries of x from `start` on that `masks` allow and that are larger than the least to `start` found ones.
 
@@ -106,7 +105,7 @@ def _scan(x: Any, masks: Any, start: int, k: int, least: Any, found: Any, at: An
     return count
 
 
-@njit(**_SERIAL)  # type: ignore[untyped-decorator]
+@njit()
 def _mark(larger: int, x: Any, least: Any, masks: Any) -> None:
     """Let bits of `masks` tell which entries may be larger than the least; of those past whole chunks all may."""
     whole = x.size // CHUNK
@@ -115,7 +114,7 @@ def _mark(larger: int, x: Any, least: Any, masks: Any) -> None:
     masks[whole:] = -1
 
 
-@njit(**_SERIAL)  # type: ignore[untyped-decorator]
+@njit()
 def _select_row(
     maxima: int, larger: int, top: int, x: Any, k: int, best: Any, least: Any, masks: Any, found: Any, at: Any,
     work: Any,
@@ -140,7 +139,7 @@ def _select_row(
     _keep(found, at, count, k, work)
 
 
-@njit(parallel=True, **_SERIAL)  # type: ignore[untyped-decorator]
+@njit(parallel=True)
 def select(
     maxima: int, larger: int, x: Any, integers: Any, k: int, threads: int, values: Any, places: Any
 ) -> None:  # fmt: skip

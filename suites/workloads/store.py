@@ -10,13 +10,14 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import platformdirs
 import torch
+
+from sparsebench.kernels.common.folders import cache_folder
 
 
 def folder(workload: str) -> Path:
     """Return where a workload's trainings are kept, below the user's cache folder; delete it to train anew."""
-    return Path(platformdirs.user_cache_dir("sparsebench")) / workload
+    return cache_folder(workload)
 
 
 def identity(version: int, settings_key: str, seed: int, source: str) -> str:

@@ -11,12 +11,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
+
+from sparsebench.kernels.common.jit import njit
 
 SERIAL: dict[str, Any] = {
-    "cache": True,
-    "nogil": True,
-    "error_model": "numpy",
     "fastmath": {"contract", "reassoc", "nsz"},
 }
 PARALLEL: dict[str, Any] = {**SERIAL, "parallel": True}
@@ -28,7 +27,7 @@ FINAL = 0.3
 """And to which share of the wanted gap at least."""
 
 
-@njit(**SERIAL)  # type: ignore[untyped-decorator]
+@njit(**SERIAL)
 def gap_of(x_squared: float, along: float, squared: float, size: float, largest: float, penalty: float,
            positive: bool) -> float:  # fmt: skip
     """Return the duality gap from ‖x‖², xᵀr, ‖r‖², ‖a‖₁ and the largest correlation, as `lasso_gap` defines it."""
@@ -44,7 +43,7 @@ def gap_of(x_squared: float, along: float, squared: float, size: float, largest:
     return float(0.5 * squared + penalty * size - scale * along + 0.5 * scale * scale * squared)
 
 
-@njit(**SERIAL)  # type: ignore[untyped-decorator]
+@njit(**SERIAL)
 def _gap(x_squared: float, start: Any, now: Any, values: Any, penalty: float, positive: bool) -> float:
     """Return the gap of a code from Dx, Dr and the code itself, each over the same units; sums are in float64."""
     with_start = with_now = size = 0.0
@@ -60,7 +59,7 @@ def _gap(x_squared: float, start: Any, now: Any, values: Any, penalty: float, po
     return float(gap_of(x_squared, along, along - with_now, size, largest, penalty, positive))
 
 
-@njit(**SERIAL)  # type: ignore[untyped-decorator]
+@njit(**SERIAL)
 def _choose(now: Any, values: Any, penalty: float, positive: bool, width: int) -> Any:
     """Return the working set, ascending: the active units and those that violate most, as many again or `width`."""
     units = values.size
@@ -86,7 +85,7 @@ def _choose(now: Any, values: Any, penalty: float, positive: bool, width: int) -
     return chosen[:count]
 
 
-@njit(**SERIAL)  # type: ignore[untyped-decorator]
+@njit(**SERIAL)
 def _among(chosen: Any, gram: Any, atoms: Any) -> Any:
     """Return the products among the chosen units, read from the Gram matrix if there is one."""
     count = chosen.size
@@ -108,7 +107,7 @@ def _among(chosen: Any, gram: Any, atoms: Any) -> Any:
     return small
 
 
-@njit(**SERIAL)  # type: ignore[untyped-decorator]
+@njit(**SERIAL)
 def _times(small: Any, values: Any, out: Any) -> None:
     """Compute small @ values from the values that are not zero."""
     out[:] = 0
@@ -120,7 +119,7 @@ def _times(small: Any, values: Any, out: Any) -> None:
                 out[i] += value * row[i]
 
 
-@njit(**SERIAL)  # type: ignore[untyped-decorator]
+@njit(**SERIAL)
 def _steepness(small: Any) -> Any:
     """Return an estimate from below and a bound from above of the largest eigenvalue: powers, and sums of rows."""
     count = small.shape[0]
@@ -150,7 +149,7 @@ def _steepness(small: Any) -> Any:
     return max(top, 1e-3 * bound), max(bound, 1e-30)
 
 
-@njit(**SERIAL)  # type: ignore[untyped-decorator]
+@njit(**SERIAL)
 def accelerated(small: Any, start: Any, z: Any, x_squared: float, penalty: float, positive: bool, goal: float,
                 limit: int) -> int:  # fmt: skip
     """Run FISTA on a small problem from z, in place, until its gap is at most `goal`; return the steps taken.
@@ -214,7 +213,7 @@ def accelerated(small: Any, start: Any, z: Any, x_squared: float, penalty: float
     return limit
 
 
-@njit(**SERIAL)  # type: ignore[untyped-decorator]
+@njit(**SERIAL)
 def _one(start: Any, now: Any, values: Any, gram: Any, atoms: Any, x_squared: float, penalty: float, positive: bool,
          wanted: float, width: int, limit: int) -> Any:  # fmt: skip
     """Improve the code of one image; with a Gram matrix to the end, else for one working set. See `solve`."""
@@ -243,7 +242,7 @@ def _one(start: Any, now: Any, values: Any, gram: Any, atoms: Any, x_squared: fl
     return taken, gap
 
 
-@njit(**PARALLEL)  # type: ignore[untyped-decorator]
+@njit(**PARALLEL)
 def solve(start: Any, now: Any, values: Any, gram: Any, atoms: Any, x_squared: Any, penalty: float, positive: bool,
           wanted: Any, width: int, limit: int, todo: Any, steps: Any, gaps: Any) -> None:  # fmt: skip
     """Improve the codes of the images `todo`, in place.

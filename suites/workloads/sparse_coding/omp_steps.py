@@ -5,18 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
+
+from sparsebench.kernels.common.jit import njit
 
 _SERIAL: dict[str, Any] = {
-    "cache": True,
-    "nogil": True,
-    "error_model": "numpy",
     "fastmath": {"contract", "reassoc", "nsz"},
 }
 _PARALLEL: dict[str, Any] = {**_SERIAL, "parallel": True}
 
 
-@njit(**_SERIAL)  # type: ignore[untyped-decorator]
+@njit(**_SERIAL)
 def _product(gram: Any, atoms: Any, first: int, second: int) -> Any:
     """Return the product of two atoms, read from the Gram matrix if there is one."""
     if gram.shape[0] > 0:
@@ -27,7 +26,7 @@ def _product(gram: Any, atoms: Any, first: int, second: int) -> Any:
     return total
 
 
-@njit(**_SERIAL)  # type: ignore[untyped-decorator]
+@njit(**_SERIAL)
 def _grow(start: Any, now: Any, places: Any, values: Any, factor: Any, size: int, gram: Any, atoms: Any,
           dependent: float) -> bool:  # fmt: skip
     """Add the atom that the residual agrees with most and solve for all values; return whether there was one."""
@@ -66,7 +65,7 @@ def _grow(start: Any, now: Any, places: Any, values: Any, factor: Any, size: int
     return True
 
 
-@njit(**_PARALLEL)  # type: ignore[untyped-decorator]
+@njit(**_PARALLEL)
 def pursue(start: Any, now: Any, places: Any, values: Any, factors: Any, sizes: Any, going: Any, gram: Any,
            atoms: Any, wanted: int, dependent: float) -> None:  # fmt: skip
     """Add atoms to the support of every image that is `going`: up to `wanted` with a Gram matrix, else one.
@@ -105,7 +104,7 @@ def pursue(start: Any, now: Any, places: Any, values: Any, factors: Any, sizes: 
                         row[unit] -= value * products[unit]
 
 
-@njit(**_PARALLEL)  # type: ignore[untyped-decorator]
+@njit(**_PARALLEL)
 def settle(places: Any, values: Any, sizes: Any, units: int) -> None:
     """Sort every support and fill it up with the first other units, at value 0, so that every row has k places."""
     k = places.shape[1]

@@ -1,0 +1,1 @@
+"""Hold what the kernels of every folder need alike."""
