@@ -1,7 +1,13 @@
-"""Train any representation: one autograd Function over three products, and one over a convolution and its gradients."""
+"""Train any representation: autograd Functions over its products, over a convolution, and over the dense weight.
+
+Under `torch.autocast` a product is computed in the stored dtype, whatever kernels a class has, and given in the dtype
+of autocast, as torch's own layers do; so its gradients come in the dtype of what they belong to.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
 import torch
@@ -13,16 +19,32 @@ from sparsebench.representations._derived_conv import output_size
 from sparsebench.representations.base import Representation
 
 
+def _as_stored(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Run a pass without autocast: the operations of torch that a class is made of would else change the dtype."""
+
+    @wraps(function)
+    def run(ctx: Any, *arguments: Any) -> Any:
+        device = next(one.device.type for one in arguments if isinstance(one, Tensor))
+        if not torch.is_autocast_enabled(device):
+            return function(ctx, *arguments)
+        with torch.autocast(device, enabled=False):
+            return function(ctx, *arguments)
+
+    return run
+
+
 class _Matmul(torch.autograd.Function):
     """y = S(values) @ x, with dx = Sᵀ @ g and dvalues = (g @ xᵀ) at the stored positions."""
 
     @staticmethod
+    @_as_stored
     def forward(ctx: Any, values: Tensor | None, x: Tensor, representation: Representation) -> Tensor:
         _remember(ctx, values, x, representation)
         return _whole(ctx.holder.matmul(x.detach()))
 
     @staticmethod
     @once_differentiable
+    @_as_stored
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         x, _ = ctx.saved_tensors
         wants_values, wants_x, _ = ctx.needs_input_grad
@@ -35,6 +57,7 @@ class _Conv2d(torch.autograd.Function):
     """y = S(values) ∗ x, with dx by conv2d_input and dvalues by conv2d_values."""
 
     @staticmethod
+    @_as_stored
     def forward(
         ctx: Any, values: Tensor | None, x: Tensor, representation: Representation, options: dict[str, Pair]
     ) -> Tensor:
@@ -44,12 +67,34 @@ class _Conv2d(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
+    @_as_stored
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
         x, _ = ctx.saved_tensors
         wants_values, wants_x, *_ = ctx.needs_input_grad
         values_gradient = ctx.holder.conv2d_values(g, x, **ctx.options) if wants_values else None
         x_gradient = ctx.holder.conv2d_input(g, ctx.size, **ctx.options) if wants_x else None
         return values_gradient, x_gradient, None, None
+
+
+class _Weight(torch.autograd.Function):
+    """W = S(values) as a dense tensor, with dvalues = dW at the stored positions."""
+
+    @staticmethod
+    @_as_stored
+    def forward(ctx: Any, values: Tensor, representation: Representation) -> Tensor:
+        ctx.holder = representation.with_values(values.detach())
+        return _whole(ctx.holder.to_dense())
+
+    @staticmethod
+    @once_differentiable
+    @_as_stored
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None]:
+        # only sampled_matmul knows where the values stand and in which order: one factor is the identity
+        rows, columns = ctx.holder.matrix_shape
+        matrix = g.reshape(rows, columns).contiguous()
+        one = torch.eye(min(rows, columns), dtype=g.dtype, device=g.device)
+        factors = (one, matrix) if rows <= columns else (matrix, one)
+        return ctx.holder.sampled_matmul(*factors), None
 
 
 def _remember(ctx: Any, values: Tensor | None, x: Tensor, representation: Representation) -> None:
@@ -72,6 +117,20 @@ def _whole(result: Tensor) -> Tensor:
     return result.new_empty(0).set_(result.untyped_storage(), result.storage_offset(), result.shape, result.stride())
 
 
+def _lowered(representation: Representation, x: Tensor) -> tuple[Tensor, torch.dtype | None]:
+    """Return x in the stored dtype and the dtype to give the result in, where autocast is on; else x and None.
+
+    As in torch, autocast leaves float64 and what is no float alone.
+    """
+    device = representation.device.type
+    if not torch.is_autocast_enabled(device):
+        return x, None
+    lowers = all(dtype.is_floating_point and dtype != torch.float64 for dtype in (x.dtype, representation.dtype))
+    if not lowers or x.device.type != device:
+        return x, None
+    return x.to(representation.dtype), torch.get_autocast_dtype(device)
+
+
 def matmul(representation: Representation, x: Tensor, values: Tensor | None = None) -> Tensor:
     """Return representation @ x so that gradients flow to `values` and to x; no gradient is ever dense-shaped.
 
@@ -82,7 +141,7 @@ def matmul(representation: Representation, x: Tensor, values: Tensor | None = No
             representation's own values, or for constants if it gives none: then only x has a gradient.
 
     Returns:
-        (m, n), strided. It can be differentiated once.
+        (m, n), strided; in the dtype of autocast where that is on. It can be differentiated once.
 
     Raises:
         NotImplementedError: if values are given and the representation does not train.
@@ -92,8 +151,9 @@ def matmul(representation: Representation, x: Tensor, values: Tensor | None = No
     columns = representation.matrix_shape[1]
     if x.dim() != 2 or x.shape[0] != columns:
         raise ValueError(f"expected x of shape ({columns}, n), got {tuple(x.shape)}; transpose or cut it")
+    x, given = _lowered(representation, x)
     result = _Matmul.apply(leaf, x, representation)  # type: ignore[no-untyped-call]  # torch leaves it without types
-    return _tensor(result, representation, "matmul")
+    return _tensor(result, representation, "matmul", given)
 
 
 def conv2d(
@@ -116,7 +176,7 @@ def conv2d(
         dilation: (rows, columns), at least 1.
 
     Returns:
-        (n, out, h', w'). It can be differentiated once.
+        (n, out, h', w'); in the dtype of autocast where that is on. It can be differentiated once.
 
     Raises:
         NotImplementedError: if values are given and the representation does not train.
@@ -130,8 +190,20 @@ def conv2d(
         raise ValueError(f"expected x of shape (n, {maps}, h, w), got {tuple(x.shape)}; reshape or cut it")
     output_size((x.shape[2], x.shape[3]), (rows, columns), stride, padding, dilation)
     options = {"stride": stride, "padding": padding, "dilation": dilation}
+    x, given = _lowered(representation, x)
     result = _Conv2d.apply(leaf, x, representation, options)  # type: ignore[no-untyped-call]  # as above
-    return _tensor(result, representation, "conv2d")
+    return _tensor(result, representation, "conv2d", given)
+
+
+def to_dense(representation: Representation, values: Tensor) -> Tensor:
+    """Return the dense tensor of `shape` around values, so that its gradient flows to them, at the stored places.
+
+    Raises:
+        NotImplementedError: in the backward pass, if the representation does not train.
+        ValueError: if the values do not fit.
+    """
+    result = _Weight.apply(_leaf(representation, values), representation)  # type: ignore[no-untyped-call]  # as above
+    return _tensor(result, representation, "to_dense", None)
 
 
 def _leaf(representation: Representation, values: Tensor | None) -> Tensor | None:
@@ -143,7 +215,7 @@ def _leaf(representation: Representation, values: Tensor | None) -> Tensor | Non
     return own if values is None else values
 
 
-def _tensor(result: object, representation: Representation, operation: str) -> Tensor:
+def _tensor(result: object, representation: Representation, operation: str, dtype: torch.dtype | None) -> Tensor:
     if not isinstance(result, Tensor):
         raise TypeError(f"expected a tensor from {representation.name}.{operation}, got {type(result).__name__}")
-    return result
+    return result if dtype is None else result.to(dtype)

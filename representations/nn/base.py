@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from sparsebench.representations import autograd
 from sparsebench.representations.base import Representation
 from sparsebench.representations.nn.store import fingerprint, gives_values, store_at, stored_places
 from sparsebench.representations.pattern import Pattern
@@ -80,8 +81,14 @@ class SparseModule(nn.Module):
 
     @property
     def weight(self) -> Tensor:
-        """Return a dense copy of the weight, detached."""
-        return self.representation.to_dense()
+        """Return a dense copy of the weight, made anew each time; its gradient flows to the values where they train.
+
+        What writes into it changes nothing: write into `values`.
+        """
+        values = self._trained()
+        if values is None or not (values.requires_grad and torch.is_grad_enabled()):
+            return self.representation.to_dense()
+        return autograd.to_dense(self._held, values)
 
     def extra_repr(self) -> str:
         """Return name, shape, and bytes."""
@@ -127,7 +134,7 @@ class SparseModule(nn.Module):
             places = np.packbits(stored_places(self._held, None).flatten().cpu().numpy())
             state["_held"] = _Places(type(self._held), self._held.shape, torch.from_numpy(places))
         else:
-            state["_held"] = _Places(type(self._held), self._held.shape, self.weight)
+            state["_held"] = _Places(type(self._held), self._held.shape, self._held.to_dense())
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -146,7 +153,7 @@ class SparseModule(nn.Module):
     def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
         super()._save_to_state_dict(destination, prefix, keep_vars)
         if self.values is None:
-            destination[prefix + "weight"] = self.weight
+            destination[prefix + "weight"] = self._held.to_dense()
         text = json.dumps(fingerprint(self._held, self.kept)).encode()
         destination[prefix + "pattern"] = torch.tensor(list(text), dtype=torch.uint8)
 

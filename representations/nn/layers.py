@@ -70,7 +70,9 @@ class SparseLinear(SparseModule):
         lead = x.shape[:-1]
         rows = x.reshape(lead.numel(), self.in_features)
         result = autograd.matmul(self._held, rows.t(), self._trained()).t().contiguous()
-        return (result if self.bias is None else result + self.bias).reshape(*lead, self.out_features)
+        if self.bias is not None:
+            result = result + self.bias.to(result.dtype)  # another one under autocast only
+        return result.reshape(*lead, self.out_features)
 
 
 class SparseConv2d(SparseModule):
@@ -142,7 +144,7 @@ class SparseConv2d(SparseModule):
         options = {"stride": self.stride, "padding": self.padding, "dilation": self.dilation}
         result = autograd.conv2d(self._held, x[None] if x.dim() == 3 else x, self._trained(), **options)
         if self.bias is not None:
-            result.add_(self.bias[:, None, None])  # its own memory: no second result is needed
+            result.add_(self.bias[:, None, None].to(result.dtype))  # its own memory: no second result is needed
         return result[0] if x.dim() == 3 else result
 
     def extra_repr(self) -> str:

@@ -1,0 +1,86 @@
+"""Layers under autocast, and a weight that is read instead of multiplied: outputs and gradients."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from sparsebench.representations.base import Spec
+from sparsebench.representations.modules import SparseModule, convert
+from sparsebench.representations.registry import BUILTIN, load, missing_requirements
+
+TRAINED = tuple(name for name in BUILTIN if load(name).trains())
+
+
+def loads(name: str) -> str:
+    """Return a name, or skip with the reason why its class cannot be used here."""
+    cls = load(name)
+    missing = missing_requirements(cls)
+    spec = Spec(operation="matmul", shape=(8, 8), dtype=torch.float32, device="cpu")
+    reason = f"needs {', '.join(missing)}" if missing else cls.unsupported(spec)
+    if reason:
+        pytest.skip(reason)
+    return name
+
+
+def _mlp() -> tuple[nn.Module, Tensor]:
+    return nn.Sequential(nn.Linear(16, 24), nn.ReLU(), nn.Linear(24, 8, bias=False)), torch.randn(2, 3, 16)
+
+
+def _cnn() -> tuple[nn.Module, Tensor]:
+    model = nn.Sequential(nn.Conv2d(4, 8, 3), nn.ReLU(inplace=True), nn.Conv2d(8, 8, 3, groups=2, padding=1))
+    return model, torch.randn(2, 4, 8, 8)
+
+
+def _gradients(model: nn.Module) -> dict[str, Tensor]:
+    """Return what backward left: of each weight the dense gradient at the stored places, of each bias its own."""
+    found: dict[str, Tensor] = {}
+    for name, part in model.named_modules():
+        if isinstance(part, SparseModule):
+            assert isinstance(part.values, nn.Parameter)
+            assert part.values.grad is not None
+            found[f"{name}.weight"] = part.representation.with_values(part.values.grad).to_dense()
+        elif isinstance(part, (nn.Linear, nn.Conv2d)):
+            assert part.weight.grad is not None
+            found[f"{name}.weight"] = part.weight.grad
+        bias = getattr(part, "bias", None)
+        if bias is not None:
+            assert bias.grad is not None
+            found[f"{name}.bias"] = bias.grad
+    return found
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("make", [_mlp, _cnn])
+@pytest.mark.parametrize("name", BUILTIN)
+def test_autocast_gives_what_it_gives_of_dense_layers(name: str, make: Any, dtype: torch.dtype) -> None:
+    loads(name)
+    torch.manual_seed(0)
+    dense, x = make()
+    trains = load(name).trains()
+    stored, twin = convert(dense, name), x.clone().requires_grad_()
+    x.requires_grad_()
+    rtol, atol = (3e-2, 3e-2) if dtype == torch.bfloat16 else (4e-3, 4e-3)
+    for backward_inside in (False, True):
+        with torch.autocast("cpu", dtype=dtype):
+            want, got = dense(x), stored(twin)
+            assert got.dtype == want.dtype == dtype
+            torch.testing.assert_close(got, want, rtol=rtol, atol=atol)
+            if backward_inside:
+                for y in (want, got):
+                    torch.autograd.backward(y.float().square().mean())
+        if not backward_inside:
+            for y in (want, got):
+                torch.autograd.backward(y.float().square().mean())
+    assert twin.grad is not None
+    torch.testing.assert_close(twin.grad, x.grad, rtol=rtol, atol=atol)
+    if trains and name != "dense-masked":
+        places = {key: value != 0 for key, value in _gradients(stored).items()}
+        for key, gradient in _gradients(dense).items():
+            got_gradient = _gradients(stored)[key].reshape(gradient.shape) if "weight" not in key else None
+            if got_gradient is not None:
+                torch.testing.assert_close(got_gradient, gradient, rtol=rtol, atol=atol)
+        assert all(place.any() for place in places.values())
