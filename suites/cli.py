@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 import warnings
 from datetime import datetime
@@ -24,7 +25,7 @@ app = typer.Typer(
     help="Time, weigh and judge sparse representations: from which sparsity on does each beat dense?",
 )
 RUNS = Path("results/runs")
-console = Console(soft_wrap=True)
+console = Console(soft_wrap=True, markup=False, highlight=False, emoji=False)
 
 
 class Exit(IntEnum):
@@ -97,7 +98,7 @@ def run(
     try:
         folder = download_mnist() if download else check_folder(data_folder(data))
         path = out or RUNS / datetime.now().strftime("%Y-%m-%d-%H%M%S")
-        chosen = threads if threads is not None else machine.default_threads()
+        chosen = machine.chosen_threads(threads)
         machine.set_threads(chosen)
         order = run.Order(
             suites=plan.choose_suites(suite),
@@ -169,7 +170,7 @@ def check(
     if missing := registry.missing_requirements(cls):
         refuse(f"expected {', '.join(missing)} to be installed for {cls.name}; install it and check again")
     outcome = conformance.check(cls, device=device)
-    console.print(str(outcome), markup=False, highlight=False)
+    console.print(str(outcome))
     raise typer.Exit(Exit.DONE if outcome.passed else Exit.FAILED_CELLS)
 
 
@@ -187,6 +188,9 @@ def newest_run() -> Path:
 
 def main() -> None:
     """Run the command line."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # ASCII or latin-1 have no ×: better a ? than nothing
+            stream.reconfigure(errors="replace")
     sys.path.insert(0, "")  # module:Class may name a module in the working directory, as with python -m
     # torch says so once a process; who compares layouts knows, or reads it in torch's own documentation
     warnings.filterwarnings("ignore", message="Sparse (CSR|CSC|BSR|BSC) tensor support is in beta")

@@ -17,7 +17,7 @@ import pytest
 
 from sparsebench.suites.cell import Case, Cell, blank
 from sparsebench.suites.measure import machine
-from sparsebench.suites.measure.one_cell import Gauge, ReferenceChoice, measure
+from sparsebench.suites.measure.one_cell import Gauge, ReferenceChoice, failed, measure
 from sparsebench.suites.measure.timing import EFFORTS, Effort, clock_for
 from sparsebench.suites.plan import PlanError, Planned, check_profile, choose_representations, plan
 from sparsebench.suites.runner.journal import RunFolder, finite
@@ -96,9 +96,14 @@ class Bench:
         draft = blank(planned.case, planned.representation, settings.device, status="crashed", reason="in progress")
         if out is not None:
             out.begin(draft, time.time())
-        problem = self.problem(workload, planned.case)
-        earlier = self._earlier.get(draft.key)
-        cell, samples = measure(problem, planned.representation, benchmark, self._gauge, earlier)
+        samples = None
+        try:
+            problem = self.problem(workload, planned.case)
+        except Exception as error:  # what a workload cannot make costs the cells of that case, and no other
+            cell = dataclasses.replace(failed(draft, error), threads=settings.threads)
+        else:
+            earlier = self._earlier.get(draft.key)
+            cell, samples = measure(problem, planned.representation, benchmark, self._gauge, earlier)
         cell = dataclasses.replace(cell, profile=settings.profile)
         benchmark.extra_info.update(finite(cell.row()))
         if out is not None:
@@ -139,12 +144,12 @@ def _settings(config: pytest.Config) -> Settings:
             device=option["--device"],
             profile=check_profile(option["--profile"]),
             data=check_folder(data_folder(option["--data"])),
-            threads=option["--threads"] or machine.default_threads(),
+            threads=machine.chosen_threads(option["--threads"]),
             only=option["--only"],
             visit=option["--visit"],
             out=RunFolder(path=Path(option["--out"]).resolve()) if option["--out"] else None,
         )
-    except (PlanError, DataError) as error:
+    except (PlanError, DataError, ValueError) as error:
         raise pytest.UsageError(str(error)) from error
 
 

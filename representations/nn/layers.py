@@ -13,6 +13,7 @@ from sparsebench.representations.base import Representation
 from sparsebench.representations.nn.base import SparseModule
 from sparsebench.representations.nn.computed import computed, take_hooks
 from sparsebench.representations.nn.groups import expand_groups, expand_mask, plain_padding
+from sparsebench.representations.nn.opaque import opaque
 from sparsebench.representations.nn.store import refusal, store_at, usable_class
 from sparsebench.representations.pattern import Pattern
 
@@ -59,6 +60,7 @@ class SparseLinear(SparseModule):
         _settle(made, linear, weight)
         return made
 
+    @opaque
     def forward(self, x: Tensor) -> Tensor:
         """Return (..., out) of x (..., in), contiguous.
 
@@ -135,6 +137,7 @@ class SparseConv2d(SparseModule):
         _settle(made, conv, own)
         return made
 
+    @opaque
     def forward(self, x: Tensor) -> Tensor:
         """Return (n, out, h', w') of x (n, in, h, w), or (out, h', w') of one sample (in, h, w).
 

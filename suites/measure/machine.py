@@ -22,9 +22,26 @@ LIBRARIES: tuple[str, ...] = (
 
 
 def default_threads() -> int:
-    """Return the number of physical cores that this process may use."""
+    """Return the number of physical cores that this process may use, as many as numba was started for at most."""
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(allowed, psutil.cpu_count(logical=False) or allowed))
+    return max(1, min(allowed, psutil.cpu_count(logical=False) or allowed, most_threads()))
+
+
+def most_threads() -> int:
+    """Return how many threads numba was started for, the most that it can be given (NUMBA_NUM_THREADS)."""
+    most: int = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]  # set at run time
+    return most
+
+
+def chosen_threads(given: int | None) -> int:
+    """Return the number of threads that a user gave, or the default.
+
+    Raises:
+        ValueError: if there are not so many.
+    """
+    if given is not None and not 1 <= given <= most_threads():
+        raise ValueError(f"expected 1 to {most_threads()} threads, got {given}; leave --threads out for all cores")
+    return default_threads() if given is None else given
 
 
 def set_threads(threads: int) -> None:
@@ -33,9 +50,7 @@ def set_threads(threads: int) -> None:
     Raises:
         ValueError: if there are not so many.
     """
-    most: int = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]  # set at run time
-    if not 1 <= threads <= most:
-        raise ValueError(f"expected 1 to {most} threads, got {threads}")
+    chosen_threads(threads)
     torch.set_num_threads(threads)
     numba.set_num_threads(threads)
     threadpoolctl.threadpool_limits(limits=threads)

@@ -6,6 +6,7 @@ import dataclasses
 import gc
 import math
 import time
+import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -114,10 +115,16 @@ def measure(
         if device_is_lost(problem.device):
             # every further cell of this process would fail too: the runner buries this one and starts a new worker
             pytest.exit(f"{type(error).__name__}: {first_line(error)}", returncode=LOST)
-        status = "oom" if is_out_of_memory(error) else "crashed"
-        cell = dataclasses.replace(start, status=status, reason=f"{type(error).__name__}: {first_line(error)}")
+        cell = failed(start, error)
     stamp = datetime.now(UTC).isoformat(timespec="seconds")
     return dataclasses.replace(cell, threads=torch.get_num_threads(), finished_at=stamp), samples
+
+
+def failed(start: Cell, error: Exception) -> Cell:
+    """Return the cell of an error, which a row tells in one line; its traceback goes into the worker's log."""
+    traceback.print_exception(error)
+    status = "oom" if is_out_of_memory(error) else "crashed"
+    return dataclasses.replace(start, status=status, reason=f"{type(error).__name__}: {first_line(error)}")
 
 
 def _attempt(

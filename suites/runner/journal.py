@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import fcntl
 import json
 import math
 import os
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -98,6 +99,30 @@ class RunFolder:
         draft = self.current.with_suffix(".tmp")
         draft.write_text(json.dumps({"started_at": started_at, "cell": cell.row()}), encoding="utf-8")
         draft.replace(self.current)
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Make the folder and keep it from other runs while this one lasts; a run that is killed lets go of it, too.
+
+        Raises:
+            RunFolderError: if it cannot be made or written, or another run is writing it.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock = (self.path / ".lock").open("w")
+        except OSError as error:
+            raise RunFolderError(
+                f"expected a folder to write a run into, got {self.path}: {error.strerror}; choose another --out"
+            ) from error
+        with lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise RunFolderError(
+                    f"expected {self.path} for this run alone, got one that another run is writing; "
+                    "wait for it or choose another --out"
+                ) from None
+            yield
 
     def end(self) -> None:
         """Note that no cell is being measured."""

@@ -85,6 +85,12 @@ def run(order: Order, progress: Progress) -> Counter[str]:
     }
     if not any(planned.values()):
         raise PlanError(f"expected --only to name cells, got {order.only!r}, which none of them holds")
+    with order.out.locked():
+        return _run(order, planned, progress)
+
+
+def _run(order: Order, planned: dict[str, list[Planned]], progress: Progress) -> Counter[str]:
+    """Measure what is planned into a folder that is this run's alone; see `run`."""
     _mark(order)
     keys = {cell.key(order.device): cell for cells in planned.values() for cell in cells}
 
@@ -186,7 +192,6 @@ def _mark(order: Order) -> None:
         if known["cpu"] != facts["cpu"]:
             raise RunFolderError(f"expected {order.out.path} to be resumed on {known['cpu']}; choose another --out")
         facts["started_at"] = known["started_at"]
-    order.out.path.mkdir(parents=True, exist_ok=True)
     order.out.machine.write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 

@@ -84,3 +84,51 @@ def test_autocast_gives_what_it_gives_of_dense_layers(name: str, make: Any, dtyp
             if got_gradient is not None:
                 torch.testing.assert_close(got_gradient, gradient, rtol=rtol, atol=atol)
         assert all(place.any() for place in places.values())
+
+
+def _both(name: str, make: Any) -> tuple[nn.Module, Tensor]:
+    torch.manual_seed(5)
+    model, x = make()
+    return convert(model, loads(name), "element", 0.5), x
+
+
+def _passes(model: Any, run: Any, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+    """Return the output of `run`, and the gradients that it leaves in a model's parameters."""
+    for parameter in model.parameters():
+        parameter.grad = None
+    output = run(x)
+    output.square().sum().backward()
+    return output.detach(), [parameter.grad.clone() for parameter in model.parameters()]
+
+
+@pytest.mark.parametrize("backend", ["eager", "aot_eager"])
+@pytest.mark.parametrize("make", [_mlp, _cnn])
+@pytest.mark.parametrize("name", BUILTIN)
+def test_a_compiled_model_gives_what_the_eager_one_gives(name: str, make: Any, backend: str) -> None:
+    model, x = _both(name, make)
+    torch.compiler.reset()
+    compiled = torch.compile(model, backend=backend)
+    for _ in range(2):  # the second time with other values: nothing may be remembered of the first
+        want, gradients = _passes(model, model, x)
+        got, found = _passes(model, compiled, x)
+        torch.testing.assert_close(got, want)
+        torch.testing.assert_close(found, gradients)
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.mul_(2)
+            torch.testing.assert_close(compiled(x), model(x))
+
+
+@pytest.mark.parametrize("shape", [(6, 10), (10, 6)])
+@pytest.mark.parametrize("name", TRAINED)
+def test_a_weight_that_is_read_takes_part_in_autograd(name: str, shape: tuple[int, int]) -> None:
+    torch.manual_seed(6)
+    layer = convert(nn.Linear(shape[1], shape[0]), loads(name), "element", 0.5)
+    x = torch.randn(4, shape[1])
+    assert isinstance(layer, SparseModule)
+    want, gradients = _passes(layer, layer, x)
+    got, found = _passes(layer, lambda x: nn.functional.linear(x, layer.weight, layer.bias), x)
+    torch.testing.assert_close(got, want)
+    torch.testing.assert_close(found, gradients)
+    with torch.no_grad():
+        assert not layer.weight.requires_grad

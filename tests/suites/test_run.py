@@ -200,3 +200,46 @@ def test_a_broken_plug_in_costs_its_own_cells_only(tmp_path: Path) -> None:
     statuses = {(row["representation"], row["status"]) for row in rows(run)}
     assert statuses == {("dense", "ok"), ("broken", "crashed")}
     assert "expected my_broken:Broken to import, got ModuleNotFoundError" in rows(run)[-1]["reason"]
+
+
+# What a run folder and a terminal may be
+
+
+@pytest.mark.parametrize("name", ["file", "file/below"])
+def test_a_folder_that_cannot_be_made_is_refused_before_anything_is_measured(tmp_path: Path, name: str) -> None:
+    (tmp_path / "file").write_text("kept")
+    done = sparsebench("run", "--only", "|matmul|", "--out", str(tmp_path / name), where=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.startswith("sparsebench: expected a folder to write a run into, got ")
+    assert done.stderr.count("\n") == 1
+    assert (tmp_path / "file").read_text() == "kept"
+
+
+def test_a_folder_that_another_run_writes_is_refused(tmp_path: Path) -> None:
+    folder = RunFolder(path=tmp_path / "run")
+    with folder.locked(), pytest.raises(RunFolderError, match="got one that another run is writing"), folder.locked():
+        pytest.fail("locked twice")
+    with folder.locked():  # and free again
+        pass
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_a_terminal_without_the_characters_gets_others(encoding: str, tmp_path: Path) -> None:
+    done = sparsebench("list", where=tmp_path, PYTHONIOENCODING=encoding, PYTHONUTF8="0")
+    assert done.returncode == 0, done.stderr
+    assert "block-sparse" in done.stdout
+
+
+@pytest.mark.parametrize("door", ["command", "pytest"])
+def test_no_threads_are_refused_by_both_doors(door: str, tmp_path: Path) -> None:
+    if door == "command":
+        done = sparsebench("run", "--threads", "0", "--out", str(tmp_path / "run"), where=tmp_path)
+    else:
+        bench = Path(run.__file__).parents[1] / "bench_matmul.py"
+        done = subprocess.run(
+            [sys.executable, "-m", "pytest", str(bench), "-c", str(bench.parent / "pytest.ini"), "--threads=0"],
+            capture_output=True, text=True, cwd=tmp_path, check=False,
+        )  # fmt: skip
+    assert done.returncode in (2, 4)
+    assert "expected 1 to " in done.stderr + done.stdout
+    assert "Traceback" not in done.stderr + done.stdout
