@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 
 from sparsebench.suites.measure.timing import EFFORTS
-from sparsebench.suites.runner.journal import RunFolder
+from sparsebench.suites.plan import suites
+from sparsebench.suites.runner.journal import RunFolder, RunFolderError
 
 HERE = Path(__file__).parent
 SPARSEBENCH = Path(sys.executable).with_name("sparsebench")
@@ -208,7 +209,7 @@ def test_a_broken_plug_in_costs_its_own_cells_only(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["file", "file/below"])
 def test_a_folder_that_cannot_be_made_is_refused_before_anything_is_measured(tmp_path: Path, name: str) -> None:
     (tmp_path / "file").write_text("kept")
-    done = sparsebench("run", "--only", "|matmul|", "--out", str(tmp_path / name), where=tmp_path)
+    done = sparsebench("run", "--only", "|matmul|", "--out", str(tmp_path / name))
     assert done.returncode == 2
     assert done.stderr.startswith("sparsebench: expected a folder to write a run into, got ")
     assert done.stderr.count("\n") == 1
@@ -224,8 +225,9 @@ def test_a_folder_that_another_run_writes_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
-def test_a_terminal_without_the_characters_gets_others(encoding: str, tmp_path: Path) -> None:
-    done = sparsebench("list", where=tmp_path, PYTHONIOENCODING=encoding, PYTHONUTF8="0")
+def test_a_terminal_without_the_characters_gets_others(encoding: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONIOENCODING", encoding)
+    done = sparsebench("list")
     assert done.returncode == 0, done.stderr
     assert "block-sparse" in done.stdout
 
@@ -233,9 +235,9 @@ def test_a_terminal_without_the_characters_gets_others(encoding: str, tmp_path: 
 @pytest.mark.parametrize("door", ["command", "pytest"])
 def test_no_threads_are_refused_by_both_doors(door: str, tmp_path: Path) -> None:
     if door == "command":
-        done = sparsebench("run", "--threads", "0", "--out", str(tmp_path / "run"), where=tmp_path)
+        done = sparsebench("run", "--threads", "0", "--out", str(tmp_path / "run"))
     else:
-        bench = Path(run.__file__).parents[1] / "bench_matmul.py"
+        bench = suites()["matmul"]
         done = subprocess.run(
             [sys.executable, "-m", "pytest", str(bench), "-c", str(bench.parent / "pytest.ini"), "--threads=0"],
             capture_output=True, text=True, cwd=tmp_path, check=False,
@@ -243,3 +245,40 @@ def test_no_threads_are_refused_by_both_doors(door: str, tmp_path: Path) -> None
     assert done.returncode in (2, 4)
     assert "expected 1 to " in done.stderr + done.stdout
     assert "Traceback" not in done.stderr + done.stdout
+
+
+BENCH = """
+from sparsebench.suites.workloads import matmul
+from sparsebench.suites.plugin import CellRunner
+
+
+class WORKLOAD:
+    @staticmethod
+    def cases(profile):
+        return [case for case in matmul.cases(profile) if case.operation == "matmul"][:4]
+
+    @staticmethod
+    def problem(case, device, data):
+        if case.sparsity == WORKLOAD.cases("quick")[0].sparsity:
+            raise OSError("no such data")
+        return matmul.problem(case, device, data)
+
+
+def test_cell(cell_runner: CellRunner) -> None:
+    cell_runner(WORKLOAD)
+"""
+
+
+def test_a_problem_that_cannot_be_made_costs_its_own_cells_only(tmp_path: Path) -> None:
+    bench = tmp_path / "bench_mine.py"
+    bench.write_text(BENCH)
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", str(bench), "-c", str(suites()["matmul"].parent / "pytest.ini"), "--rootdir",
+         str(tmp_path), "-p", "sparsebench.suites.plugin", "--benchmark-only", "--representation=torch-csr",
+         f"--out={tmp_path / 'run'}"],
+        capture_output=True, text=True, cwd=tmp_path, check=False,
+    )  # fmt: skip
+    found = rows(tmp_path / "run")
+    assert Counter(row["status"] for row in found) == {"crashed": 1, "ok": 3}, done.stdout
+    assert {row["reason"] for row in found if row["status"] == "crashed"} == {"OSError: no such data"}
+    assert "Traceback (most recent call last)" in done.stdout  # the worker's log has the rest
