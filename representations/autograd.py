@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import wraps
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
@@ -18,17 +18,20 @@ from sparsebench.kernels.plane_conv.geometry import Pair
 from sparsebench.representations._derived_conv import output_size
 from sparsebench.representations.base import Representation
 
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
 
-def _as_stored(function: Callable[..., Any]) -> Callable[..., Any]:
+
+def _as_stored(function: Callable[_P, _T]) -> Callable[_P, _T]:
     """Run a pass without autocast: the operations of torch that a class is made of would else change the dtype."""
 
     @wraps(function)
-    def run(ctx: Any, *arguments: Any) -> Any:
+    def run(*arguments: _P.args, **options: _P.kwargs) -> _T:
         device = next(one.device.type for one in arguments if isinstance(one, Tensor))
         if not torch.is_autocast_enabled(device):
-            return function(ctx, *arguments)
+            return function(*arguments, **options)
         with torch.autocast(device, enabled=False):
-            return function(ctx, *arguments)
+            return function(*arguments, **options)
 
     return run
 

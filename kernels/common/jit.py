@@ -12,7 +12,7 @@ import numba
 from sparsebench.kernels.common import forks
 
 
-def njit(*, parallel: bool = False, **options: Any) -> Callable[[FunctionType], Any]:
+def njit(*, parallel: bool = False, **options: Any) -> Callable[[Callable[..., Any]], Any]:
     """Return a decorator that compiles a function without the interpreter's lock, dividing as NumPy does.
 
     What was compiled is kept on disk, unless the folder of the source and the user's cache folder both take no files. A
@@ -23,13 +23,15 @@ def njit(*, parallel: bool = False, **options: Any) -> Callable[[FunctionType], 
         options: more of `numba.njit`'s.
     """
 
-    def decorate(function: FunctionType) -> Any:
+    def decorate(function: Callable[..., Any]) -> Any:
         usual = _compiled(function, parallel=parallel, **options)
         if not parallel:
             return usual
 
         @cache
         def alone() -> Any:
+            if not isinstance(function, FunctionType):
+                raise TypeError(f"expected a plain function to compile, got {type(function).__name__}; wrap it in one")
             twin = FunctionType(function.__code__, function.__globals__, function.__name__, function.__defaults__)
             twin.__qualname__ = f"{function.__qualname__}_alone"  # numba names its file after it; options are not told
             return _compiled(twin, **options)
@@ -48,7 +50,7 @@ def threads() -> int:
     return 1 if forks.forked() else int(numba.get_num_threads())
 
 
-def _compiled(function: FunctionType, **options: Any) -> Any:
+def _compiled(function: Callable[..., Any], **options: Any) -> Any:
     options = {"nogil": True, "error_model": "numpy", **options}
     try:
         return numba.njit(cache=True, **options)(function)

@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.utils import parametrize
 
 from sparsebench.representations.base import Representation
 from sparsebench.representations.nn.attention import READS_WEIGHTS, decline_fast_paths
@@ -106,7 +105,8 @@ def _layer(
     """
     if plain_type(layer) not in (nn.Linear, nn.Conv2d):
         own = [key for key, parameter in layer.named_parameters(recurse=False) if _is_weight(parameter)]
-        own += [*layer.parametrizations] if parametrize.is_parametrized(layer) else []
+        if isinstance(made_by := getattr(layer, "parametrizations", None), nn.ModuleDict):
+            own += list(made_by)
         if isinstance(layer, SparseModule):
             raise ValueError("it is converted already; convert the dense model")
         if isinstance(layer, READS_WEIGHTS):
