@@ -101,6 +101,8 @@ def _passes(model: Any, run: Any, x: Tensor) -> tuple[Tensor, list[Tensor]]:
     return output.detach(), [parameter.grad.clone() for parameter in model.parameters()]
 
 
+# Dynamo looks at .grad of every tensor that it guards, and is warned by torch itself
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")
 @pytest.mark.parametrize("backend", ["eager", "aot_eager"])
 @pytest.mark.parametrize("make", [_mlp, _cnn])
 @pytest.mark.parametrize("name", BUILTIN)
