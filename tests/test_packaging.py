@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import re
 import subprocess
 import sys
 import tomllib
@@ -57,3 +58,13 @@ def test_importing_sparsebench_changes_no_other_pytest_session(tmp_path: Path) -
     command = [sys.executable, "-m", "pytest", "-q", "--profile=quick", "-p", "no:cacheprovider", str(tmp_path)]
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120)
     assert "unrecognized arguments: --profile" in result.stderr
+
+
+def test_the_citation_says_what_the_package_says() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    lines = (ROOT / "CITATION.cff").read_text(encoding="utf-8").splitlines()
+    assert [line for line in lines if line.startswith("version:")] == [f"version: {project['version']}"]
+    assert [line for line in lines if line.startswith("license:")] == [f"license: {project['license']}"]
+    owner = re.search(r"^Copyright \(c\) \d+ (.+)$", (ROOT / "LICENSE").read_text(encoding="utf-8"), flags=re.M)
+    assert owner is not None
+    assert f'  - name: "{owner[1]}"' in lines

@@ -15,7 +15,8 @@ from torch import nn
 from sparsebench.representations import conformance, registry
 from sparsebench.representations.modules import SparseConv2d
 
-README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 EXAMPLES: list[str] = re.findall(r"```python\n(.*?)```", README, flags=re.S)
 
 
@@ -49,4 +50,13 @@ def test_a_model_is_converted_as_it_says() -> None:
 def test_every_file_that_is_linked_exists() -> None:
     linked = re.findall(r"\]\((?!https?:)([^)#]+)\)", README)
     assert linked
-    assert [path for path in linked if not (Path(__file__).parents[1] / path).exists()] == []
+    assert [path for path in linked if not (ROOT / path).exists()] == []
+
+
+def test_what_is_told_of_the_representations_is_what_there_is() -> None:
+    table = README[README.index("## What is compared") : README.index("Convolutions are native")]
+    rows = [row.split("|")[1] for row in table.splitlines() if row.startswith("| ")]
+    named = re.findall(r"`([a-z-]+)`", " ".join(rows))
+    assert sorted(named) == sorted(registry.BUILTIN)
+    changes = " ".join((ROOT / "CHANGELOG.md").read_text(encoding="utf-8").split())
+    assert f"runs {len(conformance.CHECKS)} checks" in changes

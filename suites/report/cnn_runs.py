@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-import zipfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+
+from sparsebench.suites.report.artifacts import read_artifacts
 
 FILES = "sparse_cnn-*.npz"
 DENSE, NARROW = "dense", "narrow"
@@ -105,13 +106,14 @@ def read_trained(folder: Path) -> tuple[list[Setting], list[str]]:
     """
     found: dict[tuple[object, ...], dict[int, Trained]] = {}
     notes: list[str] = []
-    for path in sorted(folder.glob(FILES)):
+    for name, arrays in read_artifacts(folder, FILES):
         try:
-            with np.load(path, allow_pickle=False) as file:
-                one = trained_of({name: np.asarray(file[name]) for name in file.files})
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+            if isinstance(arrays, str):
+                raise _LackingError(arrays)
+            one = trained_of(arrays)
+        except ValueError as error:
             why = str(error).splitlines()[0] if isinstance(error, _LackingError) else type(error).__name__
-            notes.append(f"{path.name} cannot be read ({why}): left out")
+            notes.append(f"{name} cannot be read ({why}): left out")
             continue
         found.setdefault(one.key, {})[one.seed] = one
     settings = [Setting(runs=tuple(run for _, run in sorted(by_seed.items()))) for by_seed in found.values()]

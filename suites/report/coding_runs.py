@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from sparsebench.suites.report.artifacts import read_artifacts
 from sparsebench.suites.report.pictures import Array
 
 FILES = "sparse_coding-*.npz"
@@ -95,14 +95,11 @@ def read_learned(folder: Path) -> tuple[list[Learned], list[str]]:
     """Return what training left in a run's folder, and a note for each file that cannot be read."""
     found: list[Learned] = []
     notes: list[str] = []
-    for path in sorted(folder.glob(FILES)):
-        try:
-            with np.load(path, allow_pickle=False) as file:
-                arrays = {name: np.asarray(file[name]) for name in file.files}
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-            notes.append(f"{path.name} cannot be read ({type(error).__name__}): left out")
-            continue
-        found.append(Learned(name=path.stem.removeprefix("sparse_coding-"), arrays=arrays))
+    for name, arrays in read_artifacts(folder, FILES):
+        if isinstance(arrays, str):
+            notes.append(f"{name} cannot be read ({arrays}): left out")
+        else:
+            found.append(Learned(name=name.removeprefix("sparse_coding-").removesuffix(".npz"), arrays=arrays))
     return found, notes
 
 

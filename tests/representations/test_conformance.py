@@ -53,6 +53,11 @@ def test_the_minimal_representation_passes_everything_that_it_gives() -> None:
     assert str(report).splitlines()[-1] == f"minimal on cpu: {len(CHECKS) - 1} passed, 0 failed, 1 skipped"
 
 
+def test_the_changelog_counts_the_wrong_representations_that_there_are() -> None:
+    changes = " ".join((Path(__file__).parents[2] / "CHANGELOG.md").read_text(encoding="utf-8").split())
+    assert f" {len(WRONG)} deliberately wrong representations test it" in changes
+
+
 @pytest.mark.parametrize(("cls", "intended"), WRONG.items(), ids=lambda item: getattr(item, "__name__", None))
 def test_a_wrong_representation_fails_in_the_check_about_its_fault(cls: type[Representation], intended: str) -> None:
     report = check(cls)
