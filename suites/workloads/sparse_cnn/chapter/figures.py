@@ -11,7 +11,7 @@ from markupsafe import escape
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from sparsebench.suites.report.cnn_runs import DENSE, NARROW, Setting, seeds
+from sparsebench.suites.workloads.sparse_cnn.chapter.runs import DENSE, NARROW, Setting, seeds
 from sparsebench.suites.report.colours import INK
 from sparsebench.suites.report.figures import plain, positions, svg
 from sparsebench.suites.report.pictures import Array, img

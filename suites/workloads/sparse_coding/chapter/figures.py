@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
-from sparsebench.suites.report.coding_runs import ModelFacts
+from sparsebench.suites.workloads.sparse_coding.chapter.runs import ModelFacts
 from sparsebench.suites.report.colours import INK, Look, order
 from sparsebench.suites.report.figures import plain, positions, svg, thinned
 from sparsebench.suites.report.pictures import Array, img, tiles
