@@ -11,18 +11,18 @@ import pandas as pd
 
 from sparsebench.suites.report.breakeven import break_evens
 from sparsebench.suites.report.chapters import break_even_section, build_section, speedup_section
-from sparsebench.suites.report.cnn_pareto import SUITE as CNN_SUITE
-from sparsebench.suites.report.cnn_runs import read_trained
-from sparsebench.suites.report.coding import coding_section, read_learned
 from sparsebench.suites.report.colours import looks, swatch
 from sparsebench.suites.report.facts import bytes_section, error_section, kernels_section
 from sparsebench.suites.report.headline import matrices, sentences
 from sparsebench.suites.report.inventory import cells_section, coverage_section, machine_section
 from sparsebench.suites.report.journal import Run, read_run
-from sparsebench.suites.report.sparse_cnn import sparse_cnn_section
 from sparsebench.suites.report.table import Section, escape, markdown
 from sparsebench.suites.report.text import count
 from sparsebench.suites.report.trust import DEMANDS, mark_row
+from sparsebench.suites.workloads.sparse_cnn.chapter.pareto import SUITE as CNN_SUITE
+from sparsebench.suites.workloads.sparse_cnn.chapter.runs import read_trained
+from sparsebench.suites.workloads.sparse_cnn.chapter.section import sparse_cnn_section
+from sparsebench.suites.workloads.sparse_coding.chapter.section import coding_section, read_learned
 
 HERE = Path(__file__).resolve().parent
 

@@ -15,13 +15,13 @@ import pytest
 from sparsebench.representations.pattern import Pattern
 from sparsebench.suites.cell import COLUMNS, Case, Cell, blank
 from sparsebench.suites.report import read_run, write_report
-from sparsebench.suites.report.coding import coding_section
-from sparsebench.suites.report.coding_figures import activity_figures, cost_figures
-from sparsebench.suites.report.coding_runs import models, read_learned, representatives
-from sparsebench.suites.report.coding_tables import COLUMNS as FIGURES
-from sparsebench.suites.report.coding_tables import TRIVIAL_ROWS, models_table
 from sparsebench.suites.report.colours import looks
 from sparsebench.suites.report.compare import compare
+from sparsebench.suites.workloads.sparse_coding.chapter.figures import activity_figures, cost_figures
+from sparsebench.suites.workloads.sparse_coding.chapter.runs import models, read_learned, representatives
+from sparsebench.suites.workloads.sparse_coding.chapter.section import coding_section
+from sparsebench.suites.workloads.sparse_coding.chapter.tables import COLUMNS as FIGURES
+from sparsebench.suites.workloads.sparse_coding.chapter.tables import TRIVIAL_ROWS, models_table
 
 SPACE = "\N{NO-BREAK SPACE}"
 TRIVIAL = {"all_zero": 103.0, "median_image": 99.0, "pca_100": 31.4, "pca_100_clipped": 23.6}

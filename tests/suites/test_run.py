@@ -10,11 +10,13 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from sparsebench.suites import cli
 from sparsebench.suites.measure.timing import EFFORTS
 from sparsebench.suites.plan import suites
 from sparsebench.suites.runner.journal import RunFolder, RunFolderError
@@ -30,6 +32,36 @@ def environment(*paths: Path) -> dict[str, str]:
 def sparsebench(*arguments: str | Path, paths: tuple[Path, ...] = (HERE,)) -> subprocess.CompletedProcess[str]:
     command = [str(SPARSEBENCH), *map(str, arguments)]
     return subprocess.run(command, env=environment(*paths), capture_output=True, text=True, timeout=300, check=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Said:
+    """What the command left with, and what it said."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+class Command:
+    """The command in this process, without the seconds that another needs to import torch."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+        self._monkeypatch, self._capsys = monkeypatch, capsys
+
+    def __call__(self, *arguments: str | Path) -> Said:
+        self._monkeypatch.setattr(sys, "argv", ["sparsebench", *map(str, arguments)])
+        self._monkeypatch.setattr(sys, "path", list(sys.path))
+        with pytest.raises(SystemExit) as left:
+            cli.main()
+        said = self._capsys.readouterr()
+        assert isinstance(left.value.code, int)
+        return Said(returncode=left.value.code, stdout=said.out, stderr=said.err)
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    return Command(monkeypatch, capsys)
 
 
 def rows(run: Path) -> list[dict[str, Any]]:
@@ -146,10 +178,12 @@ def test_a_suite_runs_under_plain_pytest_and_its_json_carries_the_row(tmp_path: 
         (["check", "json:JSONDecoder"], "expected json:JSONDecoder to be a subclass of Representation"),
     ],
 )
-def test_a_users_mistake_is_one_line_and_status_2(arguments: list[str], message: str, tmp_path: Path) -> None:
+def test_a_users_mistake_is_one_line_and_status_2(
+    arguments: list[str], message: str, tmp_path: Path, command: Command
+) -> None:
     if arguments[0] == "run":
         arguments = [*arguments, "--out", str(tmp_path / "run")]
-    result = sparsebench(*arguments)
+    result = command(*arguments)
     assert result.returncode == 2, result.stdout + result.stderr
     lines = result.stderr.strip().splitlines()
     assert len(lines) == 1, result.stderr
@@ -207,9 +241,11 @@ def test_a_broken_plug_in_costs_its_own_cells_only(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["file", "file/below"])
-def test_a_folder_that_cannot_be_made_is_refused_before_anything_is_measured(tmp_path: Path, name: str) -> None:
+def test_a_folder_that_cannot_be_made_is_refused_before_anything_is_measured(
+    tmp_path: Path, name: str, command: Command
+) -> None:
     (tmp_path / "file").write_text("kept")
-    done = sparsebench("run", "--only", "|matmul|", "--out", str(tmp_path / name))
+    done = command("run", "--only", "|matmul|", "--out", str(tmp_path / name))
     assert done.returncode == 2
     assert done.stderr.startswith("sparsebench: expected a folder to write a run into, got ")
     assert done.stderr.count("\n") == 1

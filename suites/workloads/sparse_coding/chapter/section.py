@@ -11,19 +11,25 @@ from markupsafe import escape
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator
 
-from sparsebench.suites.report.coding_figures import (
-    activity_figures,
-    cost_figures,
-    learning_figure,
-    model_pictures,
-)
-from sparsebench.suites.report.coding_runs import SUITE, Learned, models, read_learned, representatives
-from sparsebench.suites.report.coding_tables import learned_table, models_table, quality_table
 from sparsebench.suites.report.colours import INK, Look, order
 from sparsebench.suites.report.figures import plain, positions, svg
 from sparsebench.suites.report.pictures import img, tiles
 from sparsebench.suites.report.table import Picture, Section
 from sparsebench.suites.report.text import bare_percent, count, seconds, significant
+from sparsebench.suites.workloads.sparse_coding.chapter.figures import (
+    activity_figures,
+    cost_figures,
+    learning_figure,
+    model_pictures,
+)
+from sparsebench.suites.workloads.sparse_coding.chapter.runs import (
+    SUITE,
+    Learned,
+    models,
+    read_learned,
+    representatives,
+)
+from sparsebench.suites.workloads.sparse_coding.chapter.tables import learned_table, models_table, quality_table
 
 __all__ = ["coding_section", "read_learned"]
 

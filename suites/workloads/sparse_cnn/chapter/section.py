@@ -7,14 +7,19 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from sparsebench.suites.report.cnn_figures import accuracy_figures, activity_figures, penalty_figures, plane_pictures
-from sparsebench.suites.report.cnn_pareto import pareto_figures, pareto_table, timed_cells
-from sparsebench.suites.report.cnn_runs import Setting, seeds
-from sparsebench.suites.report.cnn_step import step_table, step_text
-from sparsebench.suites.report.cnn_tables import accuracy_table, contest_table, contest_text, contests
 from sparsebench.suites.report.colours import Look
 from sparsebench.suites.report.table import Section
 from sparsebench.suites.report.text import count
+from sparsebench.suites.workloads.sparse_cnn.chapter.figures import (
+    accuracy_figures,
+    activity_figures,
+    penalty_figures,
+    plane_pictures,
+)
+from sparsebench.suites.workloads.sparse_cnn.chapter.pareto import pareto_figures, pareto_table, timed_cells
+from sparsebench.suites.workloads.sparse_cnn.chapter.runs import Setting, seeds
+from sparsebench.suites.workloads.sparse_cnn.chapter.step import step_table, step_text
+from sparsebench.suites.workloads.sparse_cnn.chapter.tables import accuracy_table, contest_table, contest_text, contests
 
 EMPTY = "A layer without any plane still runs, and hands on its bias alone: {}."
 
