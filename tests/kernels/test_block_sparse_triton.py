@@ -201,8 +201,9 @@ def test_padding_is_written_as_zero_and_never_read(block: tuple[int, int], shape
 
 def test_runs_repeat_bit_for_bit() -> None:
     """Also where rows are split, and their parts added up."""
-    _, index, values = draw((32, 320), (16, 16), 0.8, 3, torch.float32)
-    x, g = strided((320, 9), "contiguous", 1, torch.float32), strided((32, 9), "contiguous", 2, torch.float32)
+    _, index, values = draw((16, 640), (16, 16), 0.8, 3, torch.float32)
+    x, g = strided((640, 9), "contiguous", 1, torch.float32), strided((16, 9), "contiguous", 2, torch.float32)
+    assert DEVICE == "cuda" or splits_rows(index, x[None], transposed=False)
     assert DEVICE == "cuda" or splits_rows(index, x[None], transposed=False)
     first = kernels.dsd(index, values, x), kernels.sdd(index, g, x.t())
     for _ in range(2):
