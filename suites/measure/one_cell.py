@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import torch
 
+from sparsebench.kernels.common.gpu import device_is_lost
 from sparsebench.representations.base import Representation
 from sparsebench.representations.registry import (
     BrokenRepresentationError,
@@ -206,6 +207,8 @@ def _timed(facts: Cell, problem: Problem, timing: Timing, visits: int) -> Cell:
         time_s=timing.time_s,
         time_spread=timing.spread,
         reference_time_s=timing.reference_time_s,
+        wall_time_s=timing.wall_time_s,
+        reference_wall_time_s=timing.reference_wall_time_s,
         speedup=timing.speedup,
         speedup_low=timing.speedup_low,
         speedup_high=timing.speedup_high,
@@ -302,17 +305,6 @@ def _time_build(problem: Problem, cls: type[Representation], effort: Effort) -> 
 def _synchronise(device: str) -> None:
     if device == "cuda":
         torch.cuda.synchronize()
-
-
-def device_is_lost(device: str) -> bool:
-    """Tell whether an error, such as an illegal address, has left CUDA unusable for the rest of this process."""
-    if device != "cuda":
-        return False
-    try:
-        torch.cuda.synchronize()
-    except RuntimeError:
-        return True
-    return False
 
 
 def is_out_of_memory(error: BaseException) -> bool:
