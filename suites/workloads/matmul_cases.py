@@ -65,7 +65,6 @@ FULL_LEVELS = (0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.98, 0.99)
 GROUP_LEVELS = {4: (0.5, 0.75), 16: (0.5, 0.875, 0.9375, 0.75)}
 """Sparsities that n:4 and n:16 can have, the ones that a short profile needs first."""
 GPU_LAYERS: tuple[Layer, ...] = (square(8192), square(4096), square(4096, 16), square(2048), square(1024))
-GPU_NARROW: tuple[Layer, ...] = (square(8192, 1), square(8192, 16))
 GPU_BLOCKS: tuple[Pattern, ...] = blocks(128, 64, 32, 16)
 
 
@@ -118,11 +117,11 @@ def _yardstick() -> list[Case]:
 def _gpu() -> list[Case]:
     """Return every layer at 90 % first, then training, then the other levels; float16 repeats the first of these.
 
-    n:4 is there for torch-semi-structured, which holds nothing else.
+    Single elements are there for csr. n:4 is there for torch-semi-structured, which holds nothing else.
     """
     found = [case for layer in GPU_LAYERS for case in _grid(layer, GPU_BLOCKS, (0.9,), dtype="bfloat16")]
-    for layer in GPU_NARROW:  # where memory decides: single elements as well, for csr
-        found += _grid(layer, (ELEMENT, *blocks(64, 16)), (0.9,), dtype="bfloat16")
+    found += _grid(square(4096, 1), (*blocks(64, 16), ELEMENT), (0.9,), dtype="bfloat16")
+    found += _grid(square(4096, 16), (ELEMENT,), (0.9,), dtype="bfloat16")
     found += _grid(square(2048), (ELEMENT,), (0.9, 0.98), dtype="bfloat16")
     found += _grid(square(4096), blocks(128, 64, 32), (0.9,), "matmul_backward", dtype="bfloat16")
     found += _grid(square(4096), (PAIRS,), (0.5,), dtype="bfloat16")

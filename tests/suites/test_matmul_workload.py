@@ -201,11 +201,15 @@ def test_the_gpu_profile_begins_with_what_tells_most() -> None:
     first = found[0]
     assert (first.shape, first.dtype, first.sparsity) == ((8192, 8192, 8192), "bfloat16", 0.9)
     assert {case.dtype for case in found} == {"bfloat16", "float16"}
-    assert {case.shape for case in found} == {(size,) * 3 for size in (1024, 2048, 4096, 8192)} | {(4096, 4096, 16)}
+    assert {case.shape for case in found} == {(size,) * 3 for size in (1024, 2048, 4096, 8192)} | {
+        (4096, 4096, n) for n in (1, 16)
+    }
+    single = {case.shape for case in found if case.pattern.kind == "element"}
+    assert single == {(4096, 4096, 1), (4096, 4096, 16), (2048, 2048, 2048)}
     assert {case.pattern.block for case in found if case.pattern.kind == "block"} == {
         (size, size) for size in (16, 32, 64, 128)
     }
-    assert {case.sparsity for case in found if case.dtype == "bfloat16"} == {0.5, 0.8, 0.9, 0.95}
+    assert {case.sparsity for case in found if case.dtype == "bfloat16"} == {0.5, 0.8, 0.9, 0.95, 0.98}
     assert {case.operation for case in found} == {"matmul", "matmul_backward"}
 
 
