@@ -18,13 +18,14 @@ from torch import Tensor
 from triton.errors import TritonError
 
 from sparsebench.kernels.block_sparse.layout import BlockIndex
-from sparsebench.kernels.block_sparse.triton_launch import INTERPRETED, splits_rows
+from sparsebench.kernels.block_sparse.triton_launch import splits_rows
 from sparsebench.kernels.block_sparse.triton_planes import product_described, sampled_described
 from sparsebench.kernels.block_sparse.triton_product import multiply
 from sparsebench.kernels.block_sparse.triton_sampled import sample
 from sparsebench.kernels.block_sparse.triton_tiles import Limits, Tile, product_tiles, sampled_tiles
 from sparsebench.kernels.block_sparse.triton_trial import Trial, order, try_product, try_sampled
 from sparsebench.kernels.choices import recall, remember
+from sparsebench.kernels.common.triton_launch import INTERPRETED
 
 _WORTH_TIMING = 2**31
 """Multiplications below which the launch outweighs the kernel, so that the first candidate that is right is taken."""
