@@ -249,6 +249,7 @@ class DensifiesInMatmul(Minimal):
 
 class DensifiesInBackward(Minimal):
     def sampled_matmul(self, a: Tensor, b: Tensor) -> Tensor:
+        self.check_operands("sampled_matmul", a, b)
         return (a @ b)[self.rows(), self._columns]
 
 

@@ -81,7 +81,7 @@ def test_it_has_a_provenance_a_kernel_name_and_a_conformance_check() -> None:
 def test_a_name_is_given_once() -> None:
     with pytest.raises(ValueError, match="expected the name of no operation, got 'gram'"):
         operations.add(GRAM)
-    with pytest.raises(ValueError, match="expected an operation of matmul, .*, gram, got 'nothing'"):
+    with pytest.raises(ValueError, match=r"expected an operation of matmul, .*, gram, got 'nothing'"):
         operations.get("nothing")
 
 
