@@ -19,6 +19,7 @@ import torch
 
 from sparsebench.kernels.common.gpu import device_is_lost
 from sparsebench.representations.base import Representation
+from sparsebench.representations.operations import lacking
 from sparsebench.representations.registry import (
     BrokenRepresentationError,
     first_line,
@@ -172,17 +173,6 @@ def _attempt(
     return _timed(facts, problem, summarise(visits), len(visits)), samples
 
 
-def lacking(cls: type[Representation], operation: str) -> str | None:
-    """Return what a class would have to give for an operation and does not, in one line, or None."""
-    if operation == "train" and not cls.trains():
-        return "does not train: needs values, with_values, rmatmul and sampled_matmul of its own"
-    if operation == "sampled_matmul":
-        missing = [part for part in ("sampled_matmul", "values", "with_values") if not cls.native(part)]
-        if missing:
-            return f"cannot be derived: needs {', '.join(missing)} of its own, to compute or to lay out the result"
-    return None
-
-
 def _builds(
     facts: Cell, problem: Problem, cls: type[Representation], action: Action, gauge: Gauge, earlier: Earlier | None
 ) -> Cell:
@@ -272,7 +262,7 @@ def _facts(
     size = problem.tensor.element_size()
     nonzeros, elements = problem.counts()
     parts = problem.native_parts()
-    origins = {cls.provenance(part) for part in parts}
+    origins = {built.origin(part) for part in parts}
     return dataclasses.replace(
         start,
         provenance="native" if origins <= {"native"} else "derived",
