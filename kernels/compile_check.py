@@ -2,7 +2,8 @@
 
 `python -m sparsebench.kernels.compile_check` prints one line a kernel: registers of a thread, bytes spilled, bytes of
 shared memory, matrix instructions and bulk tensor loads, all read from the binary. It needs no GPU and no driver:
-Triton's wheel brings NVIDIA's cuobjdump and nvdisasm; AMD's compiler writes the same into its assembly.
+Triton's wheel brings NVIDIA's cuobjdump and nvdisasm; AMD's compiler writes the same into its assembly. It fails where
+a kernel spills, needs more than its target has, or lacks the instructions that it was written for: see `faults`.
 """
 
 from __future__ import annotations
@@ -23,7 +24,13 @@ import torch
 import triton
 from triton.backends.compiler import GPUTarget
 
-DTYPES: tuple[torch.dtype, ...] = (torch.float32, torch.float16, torch.bfloat16)
+from sparsebench.kernels.block_sparse import triton_sources as block_sparse
+from sparsebench.kernels.block_sparse.triton_tiles import Limits
+from sparsebench.kernels.common.triton_launch import DTYPES
+from sparsebench.kernels.common.triton_sources import Source
+from sparsebench.kernels.csr import triton_sources as csr
+from sparsebench.kernels.plane_conv import triton_sources as plane_conv
+from sparsebench.kernels.sparse_codes import triton_sources as sparse_codes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +81,7 @@ class Compiled:
         shared_bytes: of a program.
         matrix: the matrix instructions that occur, as "HGMMA", each with how often it stands in the code.
         bulk_loads: how often a bulk tensor load (UTMALDG) stands in the code.
+        banned: what no kernel may have that it has: "atomics", which add in any order, and "TF32".
         error: why it does not compile, in one line, or None; the numbers are 0 then.
     """
 
@@ -85,6 +93,7 @@ class Compiled:
     shared_bytes: int = 0
     matrix: dict[str, int]
     bulk_loads: int = 0
+    banned: tuple[str, ...] = ()
     error: str | None = None
 
     def line(self) -> str:
@@ -99,8 +108,35 @@ class Compiled:
         )
 
 
+def faults(row: Compiled) -> list[str]:
+    """Return what is wrong with a kernel on its target, each in a few words; nothing where all is as it should be."""
+    target = next(target for target in TARGETS if target.name == row.target)
+    if row.error is not None:
+        return ["does not compile"]
+    product, wide = row.kernel.split()[1] in _PRODUCTS, any(tile in row.kernel for tile in _WIDE)
+    # float32 products are exact to float32, which matrix instructions are on AMD's GPUs only
+    instructions = row.dtype != "float32" or target.backend == "hip"
+    found = {
+        "no registers": row.registers <= 0,
+        "spilled registers": row.spill_bytes != 0,
+        "more shared memory than there is": not 0 <= row.shared_bytes <= target.shared,
+        "no shared memory": product and row.shared_bytes == 0,
+        "no matrix instructions": product and instructions and not row.matrix,
+        "matrix instructions in float32": product and not instructions and bool(row.matrix),
+        f"no {target.matrix[0]}": wide and target.matrix[0] not in row.matrix,
+        "no bulk loads": "descriptors" in row.kernel and row.bulk_loads == 0,
+        "bulk loads without descriptors": "descriptors" not in row.kernel and row.bulk_loads != 0,
+    }
+    return [*(name for name, wrong in found.items() if wrong), *row.banned]
+
+
+_PRODUCTS = ("multiply", "sample", "gather", "reduce")
+"""Kernels that multiply tiles with each other."""
+_WIDE = ("128x256x64", "64x256x64")
+"""Tiles that only the newest matrix instructions of a target make sense for."""
+
 Blocks = Sequence[tuple[int, int]]
-Job = tuple[Target, torch.dtype, Blocks, bool]
+Job = tuple[Target, torch.dtype, Blocks, bool, bool]
 
 BLOCKS: Blocks = ((8, 8), (16, 16), (32, 32), (64, 64), (128, 128), (16, 64))
 """Blocks (height, width) that the block-sparse kernels are compiled for, and blocks of maps for the convolutions."""
@@ -112,6 +148,7 @@ def check(
     *,
     blocks: Blocks = BLOCKS,
     every_candidate: bool = False,
+    sampled: bool = False,
     processes: int = 1,
 ) -> list[Compiled]:
     """Compile all kernels, and return a row for each.
@@ -121,6 +158,7 @@ def check(
         dtypes: of the operands.
         blocks: (height, width) of the blocks that the block-sparse kernels are compiled for.
         every_candidate: every tile that tuning would try, and not only the first ones.
+        sampled: one form of each kernel only, with descriptors and without.
         processes: how many compile at a time.
 
     Raises:
@@ -128,7 +166,7 @@ def check(
     """
     if triton.knobs.runtime.interpret:
         raise RuntimeError("expected Triton's compiler, got its interpreter; unset TRITON_INTERPRET")
-    jobs = [(target, dtype, blocks, every_candidate) for target in targets for dtype in dtypes]
+    jobs = [(target, dtype, blocks, every_candidate, sampled) for target in targets for dtype in dtypes]
     if processes == 1:
         return [row for job in jobs for row in _compile_all(job)]
     # LLVM holds locks and threads of its own, which a forked process would find in the middle of something
@@ -137,65 +175,68 @@ def check(
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Print a line for each kernel, and return 1 if any does not compile, 2 if nothing can be compiled, else 0."""
+    """Print a line for each kernel, and return 1 if any has faults, 2 if nothing can be compiled, else 0."""
     parser = argparse.ArgumentParser(prog="python -m sparsebench.kernels.compile_check", description=main.__doc__)
     parser.add_argument("--target", action="append", choices=[target.name for target in TARGETS])
+    parser.add_argument("--dtype", action="append", choices=[str(dtype).removeprefix("torch.") for dtype in DTYPES])
+    parser.add_argument("--block", action="append", type=_block, metavar="HEIGHTxWIDTH", help="of the stored blocks")
     parser.add_argument("--every-candidate", action="store_true", help="compile every tile that tuning would try")
+    parser.add_argument("--sampled", action="store_true", help="compile one form of each kernel only")
     parser.add_argument("--processes", type=int, default=1, help="how many compile at a time")
     given = parser.parse_args(arguments)
     targets = [target for target in TARGETS if given.target is None or target.name in given.target]
+    dtypes = [dtype for dtype in DTYPES if given.dtype is None or str(dtype).removeprefix("torch.") in given.dtype]
     try:
-        rows = check(targets, every_candidate=given.every_candidate, processes=given.processes)
+        rows = check(
+            targets,
+            dtypes,
+            blocks=given.block or BLOCKS,
+            every_candidate=given.every_candidate,
+            sampled=given.sampled,
+            processes=given.processes,
+        )
     except RuntimeError as error:
         print(error, file=sys.stderr)
         return 2
+    wrong = [(row, found) for row in rows if (found := faults(row))]
     for row in rows:
         print(row.line())
-    return int(any(row.error is not None for row in rows))
+    for row, found in wrong:
+        print(f"{row.target} {row.dtype} {row.kernel}: {', '.join(found)}", file=sys.stderr)
+    return int(bool(wrong))
 
 
-def _block_sparse(target: Target, dtype: torch.dtype, blocks: Blocks, every_candidate: bool) -> dict[str, Any]:
-    from sparsebench.kernels.block_sparse.triton_sources import compile_sources
-    from sparsebench.kernels.block_sparse.triton_tiles import Limits
+def _block(text: str) -> tuple[int, int]:
+    height, width = text.split("x")
+    return int(height), int(width)
 
+
+def _block_sparse(target: Target, dtype: torch.dtype, blocks: Blocks, every_candidate: bool) -> dict[str, Source]:
     limits = Limits(shared=target.shared, descriptors=target.descriptors, deep=target.backend == "cuda")
-    return dict(compile_sources(dtype, limits, blocks, every_candidate=every_candidate))
+    return block_sparse.compile_sources(dtype, limits, blocks, every_candidate=every_candidate)
 
 
-def _csr(target: Target, dtype: torch.dtype, blocks: Blocks, every_candidate: bool) -> dict[str, Any]:
-    from sparsebench.kernels.csr.triton import compile_sources
-
-    return {name: (source, {}) for name, source in compile_sources(dtype).items()}  # one form, launched with defaults
-
-
-def _plane_conv(target: Target, dtype: torch.dtype, blocks: Blocks, every_candidate: bool) -> dict[str, Any]:
-    from sparsebench.kernels.plane_conv.triton_sources import compile_sources
-
-    return dict(compile_sources(dtype, nvidia=target.backend == "cuda", blocks=blocks))
-
-
-def _sparse_codes(target: Target, dtype: torch.dtype, blocks: Blocks, every_candidate: bool) -> dict[str, Any]:
-    from sparsebench.kernels.sparse_codes.triton import compile_sources
-
-    return dict(compile_sources(dtype))
-
-
-SOURCES: dict[str, Callable[[Target, torch.dtype, Blocks, bool], dict[str, Any]]] = {
+SOURCES: dict[str, Callable[[Target, torch.dtype, Blocks, bool], dict[str, Source]]] = {
     "block_sparse": _block_sparse,
-    "csr": _csr,
-    "plane_conv": _plane_conv,
-    "sparse_codes": _sparse_codes,
+    "csr": lambda target, dtype, *_: csr.compile_sources(dtype),
+    "plane_conv": lambda target, dtype, blocks, _: plane_conv.compile_sources(
+        dtype, nvidia=target.backend == "cuda", blocks=blocks
+    ),
+    "sparse_codes": lambda target, dtype, *_: sparse_codes.compile_sources(dtype),
 }
 """For each package of kernels, what gives its sources by name, each with the options it is compiled with."""
 
 
 def _compile_all(job: Job) -> list[Compiled]:
-    target, dtype, blocks, every_candidate = job
-    return [
-        _compile(target, dtype, f"{package} {name}", source, options)
-        for package, sources in SOURCES.items()
-        for name, (source, options) in sources(target, dtype, blocks, every_candidate).items()
-    ]
+    target, dtype, blocks, every_candidate, sampled = job
+    rows = []
+    for package, sources in SOURCES.items():
+        found = sources(target, dtype, blocks, every_candidate)
+        if sampled:
+            first = {(made[0].fn.__name__, "descriptors" in name): name for name, made in reversed(found.items())}
+            found = {name: found[name] for name in first.values()}
+        rows += [_compile(target, dtype, f"{package} {name}", *made) for name, made in found.items()]
+    return rows
 
 
 def _compile(target: Target, dtype: torch.dtype, name: str, source: Any, options: dict[str, int]) -> Compiled:
@@ -208,7 +249,12 @@ def _compile(target: Target, dtype: torch.dtype, name: str, source: Any, options
     shared = int(made.metadata.shared)
     if target.backend == "hip":
         return Compiled(**labels, shared_bytes=shared, **_read_amd(made.asm["amdgcn"], target))
-    return Compiled(**labels, shared_bytes=shared, **_read_nvidia(made.asm["cubin"], target))
+    banned = tuple(name for name, pattern in _BANNED.items() if re.search(pattern, made.asm["ptx"], re.MULTILINE))
+    return Compiled(**labels, shared_bytes=shared, banned=banned, **_read_nvidia(made.asm["cubin"], target))
+
+
+_BANNED = {"atomics": r"^\s*(@\S+\s+)?(atom|red)\.", "TF32": r"\.tf32\b"}
+"""Instructions of PTX that no kernel may have."""
 
 
 def _read_nvidia(cubin: bytes, target: Target) -> dict[str, Any]:

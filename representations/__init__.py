@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from sparsebench.representations.base import Storage as Storage
     from sparsebench.representations.conformance import check as check
     from sparsebench.representations.modules import convert as convert
+    from sparsebench.representations.modules import restore as restore
     from sparsebench.representations.pattern import Pattern as Pattern
     from sparsebench.representations.registry import load as load
     from sparsebench.representations.registry import names as names
@@ -30,6 +31,7 @@ _HOMES = {
     "names": "registry",
     "check": "conformance",
     "convert": "modules",
+    "restore": "modules",
 }
 """Which module of this package each name is at home in."""
 

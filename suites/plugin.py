@@ -19,13 +19,22 @@ from sparsebench.suites.cell import Case, Cell, blank
 from sparsebench.suites.measure import machine
 from sparsebench.suites.measure.one_cell import Gauge, ReferenceChoice, failed, measure
 from sparsebench.suites.measure.timing import EFFORTS, Effort, clock_for
-from sparsebench.suites.plan import PlanError, Planned, check_profile, choose_representations, plan
+from sparsebench.suites.plan import (
+    PlanError,
+    Planned,
+    check_profile,
+    choose_representations,
+    choose_suites,
+    plan,
+    workload_of,
+)
 from sparsebench.suites.runner.journal import RunFolder, finite
 from sparsebench.suites.workloads.data import DataError, check_folder, data_folder
 from sparsebench.suites.workloads.problem import Problem, Workload
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "--representation": {"action": "append", "help": "measure only this one (name or module:Class); may be repeated"},
+    "--workload": {"default": None, "help": "the suite of another package that suites/outside.py measures"},
     "--device": {"default": "cpu", "help": "cpu or cuda"},
     "--profile": {"default": "quick", "help": "quick, full or gpu"},
     "--data": {"default": None, "help": "a folder that holds the four MNIST files; also SPARSEBENCH_DATA"},
@@ -73,6 +82,7 @@ class Bench:
         self.settings = settings
         self.planned: dict[str, Planned] = {}
         machine.set_threads(settings.threads)
+        machine.exact_float32()
         clock = clock_for(settings.device)
         keep = settings.out.keep if settings.out is not None else None
         self._gauge = Gauge(clock=clock, effort=settings.effort, choice=ReferenceChoice(clock), keep=keep)
@@ -153,6 +163,19 @@ def _settings(config: pytest.Config) -> Settings:
         raise pytest.UsageError(str(error)) from error
 
 
+def named_workload(config: pytest.Config) -> Workload:
+    """Return the workload that --workload names.
+
+    Raises:
+        pytest.UsageError: one clear line, if none is named or it is unknown.
+    """
+    try:
+        (name,) = choose_suites([str(config.getoption("workload"))])
+    except PlanError as error:
+        raise pytest.UsageError(f"{error}; give --workload") from error
+    return workload_of(name)
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Make a test of every cell that the module's WORKLOAD plans and that the run folder's visits lack."""
     if "cell_runner" not in metafunc.fixturenames:
@@ -160,9 +183,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     bench = bench_of(metafunc.config)
     settings = bench.settings
     done = settings.out.finished(settings.visit) if settings.out is not None else set()
+    workload = getattr(metafunc.module, "WORKLOAD", None) or named_workload(metafunc.config)
     todo = [
         planned
-        for planned in plan(metafunc.module.WORKLOAD, settings.profile, settings.representations, settings.only)
+        for planned in plan(workload, settings.profile, settings.representations, settings.only)
         if planned.key(settings.device) not in done
     ]
     bench.planned.update({planned.id: planned for planned in todo})

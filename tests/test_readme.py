@@ -36,7 +36,8 @@ def test_the_example_passes_the_check_and_is_as_short_as_it_says(
     assert len([line for line in body.splitlines() if line.strip()]) <= 30
 
 
-def test_a_model_is_converted_as_it_says() -> None:
+def test_a_model_is_converted_as_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     (source,) = (block for block in EXAMPLES if "convert" in block)
     layers = [("first", nn.Conv2d(3, 10, 3)), ("flat", nn.Flatten()), ("classifier", nn.Linear(160, 3))]
     found: dict[str, Any] = {"model": nn.Sequential(OrderedDict(layers))}

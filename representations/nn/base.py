@@ -2,36 +2,35 @@
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Self
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from sparsebench.representations import autograd
 from sparsebench.representations.base import Representation
-from sparsebench.representations.nn.store import fingerprint, gives_values, store_at, stored_places
+from sparsebench.representations.nn.places import COMPARED, facts_of, pack, read, unpack, write
+from sparsebench.representations.nn.store import gives_values, store_at, stored_places
 from sparsebench.representations.pattern import Pattern
 
 
 @dataclass(frozen=True)
 class _Places:
-    """What a representation is built again from: bits of the stored places, or the weight of one without values."""
+    """What a representation is built again from: its packed places, or the weight of one without values."""
 
     cls: type[Representation]
     shape: tuple[int, ...]
-    content: Tensor
+    content: bytes | Tensor
 
 
 class SparseModule(nn.Module):
     """Hold a representation: its values are a parameter if its class trains, else a buffer if it gives values.
 
-    The state dict holds the values (of a class that gives none, the dense `weight`), the bias, and a fingerprint of
-    the pattern, so that a checkpoint of other places is refused instead of scrambling the weights.
+    The state dict holds the values (of a class that gives none, the dense `weight`), the bias, and as `pattern` bytes
+    that say where the values stand: so a checkpoint of other places is refused instead of scrambling the weights, and
+    `restore` needs nothing else.
     """
 
     values: Tensor | None
@@ -130,23 +129,19 @@ class SparseModule(nn.Module):
     def __getstate__(self) -> dict[str, Any]:
         """Give the places instead of the representation: not every index of torch can be copied or pickled."""
         state = dict(vars(self))
-        if self.values is not None:
-            places = np.packbits(stored_places(self._held, None).flatten().cpu().numpy())
-            state["_held"] = _Places(type(self._held), self._held.shape, torch.from_numpy(places))
-        else:
-            state["_held"] = _Places(type(self._held), self._held.shape, self._held.to_dense())
+        content = self._held.to_dense() if self.values is None else pack(stored_places(self._held, None))
+        state["_held"] = _Places(type(self._held), self._held.shape, content)
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)  # type: ignore[no-untyped-call]  # torch leaves it without types
         places: _Places = state["_held"]
-        if self.values is None:
+        if isinstance(places.content, Tensor):
             self._held = places.cls.build(places.content, self._pattern)
-            return
-        bits = np.unpackbits(places.content.cpu().numpy(), count=math.prod(places.shape))
-        mask = torch.from_numpy(bits).bool().reshape(places.shape).to(self.values.device)
-        self._held, _ = store_at(places.cls, torch.zeros_like(mask, dtype=self.values.dtype), mask, self._pattern)
-        self._tie()
+        elif self.values is not None:
+            mask = unpack(places.content, places.shape).to(self.values.device)
+            self._held, _ = store_at(places.cls, torch.zeros_like(mask, dtype=self.values.dtype), mask, self._pattern)
+            self._tie()
 
     # State dicts
 
@@ -154,8 +149,7 @@ class SparseModule(nn.Module):
         super()._save_to_state_dict(destination, prefix, keep_vars)
         if self.values is None:
             destination[prefix + "weight"] = self._held.to_dense()
-        text = json.dumps(fingerprint(self._held, self.kept)).encode()
-        destination[prefix + "pattern"] = torch.tensor(list(text), dtype=torch.uint8)
+        destination[prefix + "pattern"] = write(self._held, self.kept, self._pattern)
 
     def _load_from_state_dict(
         self,
@@ -175,12 +169,17 @@ class SparseModule(nn.Module):
             if weight is not None or prefix + "values" in own:
                 error_msgs.append(f"expected a converted layer at {name}, got none; load it before convert")
             return
-        want, got = fingerprint(self._held, self.kept), json.loads(bytes(found.tolist()))
-        different = [key for key in want if got.get(key) != want[key]]
-        if different:
-            parts = ", ".join(f"{key} {got.get(key)} instead of {want[key]}" for key in different)
+        try:
+            got, _ = read(found)
+        except ValueError as error:
+            error_msgs.append(f"{prefix}pattern: {error}")
+            return
+        want = facts_of(self._held, self.kept)
+        parts = ", ".join(f"{key} {got[key]} instead of {want[key]}" for key in COMPARED if got[key] != want[key])
+        if parts:
             error_msgs.append(
-                f"expected a checkpoint of {name} with the same pattern, got {parts}; convert the model as it was then"
+                f"expected a checkpoint of {name} with the same pattern, got {parts}; convert the model as it was "
+                f"then, or restore the dense one from the checkpoint"
             )
             return
         if self.values is None and weight is not None:

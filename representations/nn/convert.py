@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 
-import torch
 from torch import nn
 
 from sparsebench.representations.base import Representation
 from sparsebench.representations.nn.attention import READS_WEIGHTS, decline_fast_paths
 from sparsebench.representations.nn.base import SparseModule
 from sparsebench.representations.nn.computed import computed, copied_leftovers, plain_type, take_hooks
-from sparsebench.representations.nn.groups import expand_groups, group_places
-from sparsebench.representations.nn.layers import SparseConv2d, SparseLinear
+from sparsebench.representations.nn.groups import expand_groups
+from sparsebench.representations.nn.layers import SparseConv2d, SparseLinear, stored_layer
 from sparsebench.representations.nn.prune import layer_pattern, magnitude_mask
 from sparsebench.representations.nn.store import stored_places, usable_class
 from sparsebench.representations.pattern import Pattern
@@ -85,10 +84,15 @@ def convert(
         if not bool(stored_places(converted.representation, converted.kept).any()):
             called = repr(name) if name else "the model"
             warnings.warn(f"nothing is stored of {called}: it gives its bias or zeros from now on", stacklevel=2)
-    # deepcopy takes what its memo holds for a copy: so each converted layer stands wherever its source stood
+    return replaced(model, made)
+
+
+def replaced(model: nn.Module, made: Mapping[int, nn.Module]) -> nn.Module:
+    """Return a copy of a model with other layers wherever the ones of these ids stood, whose hooks they take."""
+    # deepcopy takes what its memo holds for a copy
     memo: dict[int, Any] = {**copied_leftovers(model), **made}
     result: nn.Module = copy.deepcopy(model, memo)
-    for layer in names.values():
+    for layer in model.modules():
         if id(layer) in made:
             take_hooks(made[id(layer)], layer, memo)
     decline_fast_paths(result)
@@ -116,28 +120,14 @@ def _layer(
                 f"only nn.Linear and nn.Conv2d themselves are known, and it has {', '.join(own) or 'more'}"
             )
         return None
+    assert isinstance(layer, (nn.Linear, nn.Conv2d))  # noqa: S101  # mypy does not follow `plain_type`
+    stored = SparseConv2d if isinstance(layer, nn.Conv2d) else SparseLinear
     if pattern is None:
-        return _from(layer, cls, None, None)
-    if isinstance(layer, nn.Conv2d):
-        weight = expand_groups(computed(layer)[0].detach(), layer.groups)
-        inside = None
-        if layer.groups > 1:
-            inside = group_places(weight.shape[0], weight.shape[1], layer.groups, weight.device)
-    else:
-        assert isinstance(layer, nn.Linear)  # noqa: S101  # mypy does not follow `type(layer)`
-        weight, inside = computed(layer)[0].detach(), None
+        return stored_layer(stored, layer, cls, None, None)
+    groups = getattr(layer, "groups", 1)
+    weight = expand_groups(computed(layer)[0].detach(), groups)
     own_pattern = layer_pattern(pattern, tuple(weight.shape))
-    mask = magnitude_mask(weight, own_pattern, sparsity, seed, inside)
-    return _from(layer, cls, mask, own_pattern)
-
-
-def _from(
-    layer: nn.Module, cls: type[Representation], mask: torch.Tensor | None, pattern: Pattern | None
-) -> SparseModule:
-    if isinstance(layer, nn.Conv2d):
-        return SparseConv2d.from_conv(layer, cls, mask=mask, pattern=pattern)
-    assert isinstance(layer, nn.Linear)  # noqa: S101  # as above
-    return SparseLinear.from_linear(layer, cls, mask=mask, pattern=pattern)
+    return stored_layer(stored, layer, cls, magnitude_mask(weight, own_pattern, sparsity, seed, groups), own_pattern)
 
 
 def _multiplies(layer: nn.Module) -> bool:

@@ -50,7 +50,7 @@ def expand_groups(weight: Tensor, groups: int) -> Tensor:
 
 
 def expand_mask(mask: Tensor | None, weight: Tensor, groups: int) -> Tensor | None:
-    """Return a mask of planes (out, in) or elements as one of elements, False between groups.
+    """Return a mask of planes (out, in) or elements as one shaped as the weight, False between groups.
 
     Without a mask, one of groups that is whatever is not 0, so that training leaves alone what lies between them.
 
@@ -59,11 +59,13 @@ def expand_mask(mask: Tensor | None, weight: Tensor, groups: int) -> Tensor | No
     """
     if mask is None:
         return None if groups == 1 else weight != 0
-    if mask.shape not in (weight.shape, weight.shape[:2]) or mask.dtype != torch.bool:
+    shapes = dict.fromkeys((tuple(weight.shape[:2]), tuple(weight.shape)))
+    if tuple(mask.shape) not in shapes or mask.dtype != torch.bool:
         raise ValueError(
-            f"expected a bool mask {tuple(weight.shape[:2])} or {tuple(weight.shape)}, got {mask.dtype} "
-            f"{tuple(mask.shape)}; give all input maps"
+            f"expected a bool mask {' or '.join(map(str, shapes))}, got {mask.dtype} {tuple(mask.shape)}; give all "
+            f"input maps"
         )
-    full = mask if mask.dim() == 4 else mask[:, :, None, None].expand(weight.shape)
     inside = group_places(weight.shape[0], weight.shape[1], groups, weight.device)
-    return full.to(weight.device) & inside[:, :, None, None]
+    rest = (1,) * (weight.dim() - 2)
+    full = mask.to(weight.device).reshape(*mask.shape, *rest[: weight.dim() - mask.dim()])
+    return full.expand(weight.shape) & inside.reshape(*inside.shape, *rest)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from torch import Tensor, nn
 
@@ -16,6 +16,8 @@ from sparsebench.representations.nn.groups import expand_groups, expand_mask, pl
 from sparsebench.representations.nn.opaque import opaque
 from sparsebench.representations.nn.store import refusal, store_at, usable_class
 from sparsebench.representations.pattern import Pattern
+
+_Layer = TypeVar("_Layer", bound=SparseModule)
 
 
 class SparseLinear(SparseModule):
@@ -52,13 +54,7 @@ class SparseLinear(SparseModule):
         Raises:
             ValueError: if the mask does not fit, nobody knows what computes the weight, or the class refuses it.
         """
-        weight, bias = computed(linear)
-        if mask is not None and mask.shape != weight.shape:
-            raise ValueError(f"expected a mask {tuple(weight.shape)}, got {tuple(mask.shape)}; cut it")
-        held, kept = _stored(representation, weight, mask, pattern)
-        made = cls(held, bias, pattern=pattern, kept=kept)
-        _settle(made, linear, weight)
-        return made
+        return stored_layer(cls, linear, representation, mask, pattern)
 
     @opaque
     def forward(self, x: Tensor) -> Tensor:
@@ -127,15 +123,7 @@ class SparseConv2d(SparseModule):
             ValueError: if the mask does not fit, the padding is not that of zeros or not the same on both sides, or the
                 representation refuses the weight.
         """
-        padding = plain_padding(conv)
-        own, bias = computed(conv)
-        weight = expand_groups(own.detach(), conv.groups)
-        full = expand_mask(mask, weight, conv.groups)
-        held, kept = _stored(representation, weight, full, pattern)
-        stride, dilation = (conv.stride[0], conv.stride[1]), (conv.dilation[0], conv.dilation[1])
-        made = cls(held, bias, stride=stride, padding=padding, dilation=dilation, pattern=pattern, kept=kept)
-        _settle(made, conv, own)
-        return made
+        return stored_layer(cls, conv, representation, mask, pattern)
 
     @opaque
     def forward(self, x: Tensor) -> Tensor:
@@ -155,19 +143,41 @@ class SparseConv2d(SparseModule):
         return f"{super().extra_repr()}, stride={self.stride}, padding={self.padding}, dilation={self.dilation}"
 
 
-def _stored(
-    representation: str | type[Representation], weight: Tensor, mask: Tensor | None, pattern: Pattern | None
-) -> tuple[Representation, Tensor | None]:
-    cls = usable_class(representation)
-    reason = refusal(cls, weight, pattern)
+def stored_layer(
+    cls: type[_Layer],
+    layer: nn.Linear | nn.Conv2d,
+    representation: str | type[Representation],
+    mask: Tensor | None,
+    pattern: Pattern | None,
+    weight: Tensor | None = None,
+) -> _Layer:
+    """Copy a dense layer; arguments and errors as in `from_linear` and `from_conv`.
+
+    Args:
+        cls: SparseConv2d for a convolution, else SparseLinear.
+        layer: it is not changed.
+        representation: a name or a class.
+        mask: what is stored, or None for what is not 0.
+        pattern: a hint at block sizes.
+        weight: stored instead of the layer's own, in its dtype and on its device, with all input maps.
+    """
+    options: dict[str, Any] = {}
+    if isinstance(layer, nn.Conv2d):
+        options = {"stride": tuple(layer.stride), "dilation": tuple(layer.dilation), "padding": plain_padding(layer)}
+    own, bias = computed(layer)
+    groups = getattr(layer, "groups", 1)
+    shape = (own.shape[0], own.shape[1] * groups, *own.shape[2:])
+    full = expand_groups(own.detach(), groups) if weight is None else weight
+    if full.shape != shape:
+        raise ValueError(f"expected a weight {shape}, got {tuple(full.shape)}; build the network as it was")
+    kind = usable_class(representation)
+    reason = refusal(kind, full, pattern)
     if reason is not None:
-        raise ValueError(f"expected a weight that {cls.name} supports, got {tuple(weight.shape)}: {reason}")
-    return store_at(cls, weight, mask, pattern)
-
-
-def _settle(made: SparseModule, source: nn.Module, weight: Tensor) -> None:
-    """Take over from a dense layer whether it trains, and its hooks."""
+        raise ValueError(f"expected a weight that {kind.name} supports, got {shape}: {reason}")
+    held, kept = store_at(kind, full, expand_mask(mask, full, groups), pattern)
+    made = cls(held, bias, pattern=pattern, kept=kept, **options)
     if isinstance(made.values, nn.Parameter):
-        made.values.requires_grad_(weight.requires_grad)
-    made.train(source.training)
-    take_hooks(made, source)
+        made.values.requires_grad_(own.requires_grad)
+    made.train(layer.training)
+    take_hooks(made, layer)
+    return made

@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor
 
+from sparsebench.representations.nn.groups import group_places
 from sparsebench.representations.pattern import Pattern
 
 KINDS: tuple[str, ...] = ("element", "plane", "channel", "filter-channel", "block:SIDE", "n:M")
@@ -51,7 +52,7 @@ def _named(text: str, plane: int) -> Pattern:
     raise ValueError(f"expected a pattern of {', '.join(KINDS)}, got {text!r}; write it so or give a Pattern")
 
 
-def magnitude_mask(weight: Tensor, pattern: Pattern, sparsity: float, seed: int, inside: Tensor | None) -> Tensor:
+def magnitude_mask(weight: Tensor, pattern: Pattern, sparsity: float, seed: int, groups: int = 1) -> Tensor:
     """Return which elements the best units of a pattern cover; how many units are kept is exact, as in `Pattern`.
 
     The score of a unit is its sum of squares, in float64; NaN is best. The seed decides among equal scores.
@@ -61,7 +62,7 @@ def magnitude_mask(weight: Tensor, pattern: Pattern, sparsity: float, seed: int,
         pattern: whose units divide the weight, of a kind other than power-law.
         sparsity: the share of units that go, in [0, 1).
         seed: of the order of units of equal score.
-        inside: bool (out, in), True where a grouped convolution has planes: other units do not count. None for all.
+        groups: of a convolution; units between groups do not count.
 
     Returns:
         bool, shaped as the weight.
@@ -71,9 +72,8 @@ def magnitude_mask(weight: Tensor, pattern: Pattern, sparsity: float, seed: int,
     """
     rows, columns = weight.shape[0], math.prod(weight.shape[1:])
     squares = weight.detach().double().square().nan_to_num(nan=torch.inf, posinf=torch.inf).reshape(rows, columns)
-    places = torch.ones_like(squares, dtype=torch.bool)
-    if inside is not None:
-        places = inside.repeat_interleave(columns // inside.shape[1], dim=1)
+    inside = group_places(weight.shape[0], weight.shape[1], groups, weight.device)
+    places = inside.repeat_interleave(math.prod(weight.shape[2:]), dim=1)
     generator = torch.Generator().manual_seed(seed)
     if pattern.kind == "n:m":
         mask = _best_of_groups(squares, pattern, sparsity, generator)

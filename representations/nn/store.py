@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-
 import torch
 from torch import Tensor
 
@@ -84,15 +82,3 @@ def stored_places(held: Representation, kept: Tensor | None) -> Tensor:
         return held.to_dense() != 0
     ones = torch.ones_like(held.values) if kept is None else kept.to(held.dtype)
     return held.with_values(ones).to_dense().reshape(held.shape) != 0
-
-
-def fingerprint(held: Representation, kept: Tensor | None) -> dict[str, str]:
-    """Return what must be equal for values to fit: name, shape, shape of the values, SHA-256 of the stored places."""
-    places = stored_places(held, kept).flatten().cpu().numpy()
-    values = "x".join(map(str, held.values.shape)) if gives_values(type(held)) else "none"
-    return {
-        "representation": held.name,
-        "shape": "x".join(map(str, held.shape)),
-        "values": values,
-        "places": hashlib.sha256(places.tobytes()).hexdigest(),
-    }

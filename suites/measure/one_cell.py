@@ -17,7 +17,9 @@ import numpy as np
 import pytest
 import torch
 
+from sparsebench.kernels.common.gpu import device_is_lost
 from sparsebench.representations.base import Representation
+from sparsebench.representations.operations import lacking
 from sparsebench.representations.registry import (
     BrokenRepresentationError,
     first_line,
@@ -171,17 +173,6 @@ def _attempt(
     return _timed(facts, problem, summarise(visits), len(visits)), samples
 
 
-def lacking(cls: type[Representation], operation: str) -> str | None:
-    """Return what a class would have to give for an operation and does not, in one line, or None."""
-    if operation == "train" and not cls.trains():
-        return "does not train: needs values, with_values, rmatmul and sampled_matmul of its own"
-    if operation == "sampled_matmul":
-        missing = [part for part in ("sampled_matmul", "values", "with_values") if not cls.native(part)]
-        if missing:
-            return f"cannot be derived: needs {', '.join(missing)} of its own, to compute or to lay out the result"
-    return None
-
-
 def _builds(
     facts: Cell, problem: Problem, cls: type[Representation], action: Action, gauge: Gauge, earlier: Earlier | None
 ) -> Cell:
@@ -206,6 +197,8 @@ def _timed(facts: Cell, problem: Problem, timing: Timing, visits: int) -> Cell:
         time_s=timing.time_s,
         time_spread=timing.spread,
         reference_time_s=timing.reference_time_s,
+        wall_time_s=timing.wall_time_s,
+        reference_wall_time_s=timing.reference_wall_time_s,
         speedup=timing.speedup,
         speedup_low=timing.speedup_low,
         speedup_high=timing.speedup_high,
@@ -269,7 +262,7 @@ def _facts(
     size = problem.tensor.element_size()
     nonzeros, elements = problem.counts()
     parts = problem.native_parts()
-    origins = {cls.provenance(part) for part in parts}
+    origins = {built.origin(part) for part in parts}
     return dataclasses.replace(
         start,
         provenance="native" if origins <= {"native"} else "derived",
@@ -302,17 +295,6 @@ def _time_build(problem: Problem, cls: type[Representation], effort: Effort) -> 
 def _synchronise(device: str) -> None:
     if device == "cuda":
         torch.cuda.synchronize()
-
-
-def device_is_lost(device: str) -> bool:
-    """Tell whether an error, such as an illegal address, has left CUDA unusable for the rest of this process."""
-    if device != "cuda":
-        return False
-    try:
-        torch.cuda.synchronize()
-    except RuntimeError:
-        return True
-    return False
 
 
 def is_out_of_memory(error: BaseException) -> bool:

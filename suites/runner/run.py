@@ -14,7 +14,7 @@ from typing import Any
 from sparsebench.suites.cell import FAILURES, blank, cell_key
 from sparsebench.suites.measure import machine
 from sparsebench.suites.measure.timing import EFFORTS
-from sparsebench.suites.plan import PlanError, Planned, plan, suites, workload_of
+from sparsebench.suites.plan import OUTSIDE, PlanError, Planned, plan, suites, workload_of
 from sparsebench.suites.runner.journal import JournalTail, RunFolder, RunFolderError
 from sparsebench.suites.runner.worker import how_it_died, run_worker
 
@@ -116,9 +116,11 @@ def _visit(order: Order, suite: str, cells: list[Planned], visit: int, tick: Cal
     while pending := _pending(cells, order, visit):
         attempt = _next_attempt(order.out, suite, attempt)
         order.out.end()
+        path = suites()[suite]
         verdict = run_worker(
-            suites()[suite],
-            [*order.arguments(), f"--visit={visit}"],
+            suite,
+            path,
+            [*order.arguments(), f"--visit={visit}", *([f"--workload={suite}"] if path == OUTSIDE else [])],
             order.out,
             attempt=attempt,
             cell_timeout_s=order.cell_timeout_s,

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
@@ -14,6 +14,11 @@ from torch import Tensor
 
 from sparsebench.representations.base import Representation, Spec, Storage
 from sparsebench.suites.cell import Case
+
+if TYPE_CHECKING:
+    from sparsebench.suites.report.colours import Look
+    from sparsebench.suites.report.journal import Run
+    from sparsebench.suites.report.table import Section
 
 Action = Callable[[], Any]
 """Something to time: takes nothing, returns what `Problem.outputs` understands."""
@@ -109,7 +114,10 @@ class Problem(ABC):
 
 
 class Workload(Protocol):
-    """A module of suites/workloads that a bench file names."""
+    """A module that a bench file or an entry point in the group `sparsebench.workloads` names.
+
+    It may have a `chapter` too: see `TellingWorkload`.
+    """
 
     def cases(self, profile: str) -> list[Case]:
         """Return the cases of profile "quick", "full" or "gpu"; cheap, loads no data."""
@@ -119,4 +127,16 @@ class Workload(Protocol):
 
         Raises:
             DataError: if the data folder is not as expected.
+        """
+
+
+class TellingWorkload(Workload, Protocol):
+    """A workload with a chapter of its own in the report."""
+
+    def chapter(self, run: Run, looks: Mapping[str, Look]) -> tuple[Section | None, list[str]]:
+        """Return the chapter, None if there is nothing to tell, and a note in one line for each thing left out.
+
+        Args:
+            run: the run, its frame holding the rows of this suite alone.
+            looks: colours by representation, as in all other figures.
         """

@@ -5,6 +5,7 @@ In processes of their own: where there is no GPU, this one has the kernels made 
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -17,29 +18,24 @@ import pytest
 
 pytest.importorskip("triton")
 
-from sparsebench.kernels import compile_check
-from sparsebench.kernels.compile_check import TARGETS, Compiled, Target
+import torch
 
-# which blocks in which dtype: all of both is the command's business, as it takes minutes
+from sparsebench.kernels import compile_check
+from sparsebench.kernels.common.triton_launch import INTERPRETED
+from sparsebench.kernels.compile_check import TARGETS, Compiled, Target, faults
+from sparsebench.kernels.csr import triton_sources as csr
+from sparsebench.kernels.sparse_codes import triton_sources as sparse_codes
+
+# what a target is sampled in: each dtype once; all of everything is the command's business, which .ci/run runs
+SAMPLED = {"sm_80": "float32", "sm_90": "bfloat16", "sm_100": "float16", "gfx942": "bfloat16"}
+
 ROWS = """
 import dataclasses, json, sys, torch
-from sparsebench.kernels.compile_check import SOURCES, TARGETS, check
+from sparsebench.kernels.compile_check import TARGETS, check
 
-if __name__ == "__main__":
-    named = [target for target in TARGETS if target.name == sys.argv[1]]
-    rows = []
-    for dtype, blocks in ((torch.bfloat16, ((16, 16),)), (torch.float16, ((64, 64),)),
-                          (torch.float32, ((32, 32),))):
-        if dtype is torch.float16:  # the same code as bfloat16's but for the type: left to the command
-            kept = SOURCES.pop("plane_conv")
-        rows += check(named, [dtype], blocks=blocks)
-        if dtype is torch.float16:
-            SOURCES["plane_conv"] = kept
-    if sys.argv[1] == "sm_90":
-        del SOURCES["csr"], SOURCES["plane_conv"]
-        rows += check(named, [torch.bfloat16], blocks=((128, 128),))
-        rows += check(named, [torch.bfloat16], blocks=((32, 32),), every_candidate=True)
-    print(json.dumps([dataclasses.asdict(row) for row in rows]))
+named = [target for target in TARGETS if target.name == sys.argv[1]]
+rows = check(named, [getattr(torch, sys.argv[2])], blocks=((128, 128),), sampled=True)
+print(json.dumps([dataclasses.asdict(row) for row in rows]))
 """
 
 
@@ -50,17 +46,17 @@ def environment(tmp_path: Path, **more: str) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def compiled(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Future[subprocess.CompletedProcess[str]]]:
-    """Compile for all targets, two at a time; each is a minute's work or less."""
+    """Compile for all targets, two at a time; each is 15 seconds' work or less."""
     folder = tmp_path_factory.mktemp("compiled")
     script = folder / "rows.py"
     script.write_text(ROWS, encoding="utf-8")
     with ThreadPoolExecutor(2) as pool:
         return {
-            target.name: pool.submit(
-                subprocess.run, [sys.executable, str(script), target.name], env=environment(folder), cwd=folder,
+            target: pool.submit(
+                subprocess.run, [sys.executable, str(script), target, dtype], env=environment(folder), cwd=folder,
                 capture_output=True, text=True,
             )
-            for target in sorted(TARGETS, key=lambda target: target.name != "sm_90")  # the longest one first
+            for target, dtype in SAMPLED.items()
         }  # fmt: skip
 
 
@@ -71,28 +67,43 @@ def test_kernels_compile_and_are_what_they_should_be(
     done = compiled[target.name].result()
     assert done.returncode == 0, done.stderr[-2000:]
     rows = [Compiled(**row) for row in json.loads(done.stdout.splitlines()[-1])]
-    for package in compile_check.SOURCES:
-        wanted = {"bfloat16", "float32"} | ({"float16"} if package != "plane_conv" else set())
-        assert {row.dtype for row in rows if row.kernel.startswith(f"{package} ")} == wanted
+    assert {(row.target, row.dtype) for row in rows} == {(target.name, SAMPLED[target.name])}
+    assert {row.kernel.split()[0] for row in rows} == set(compile_check.SOURCES)
     for row in rows:
-        assert row.error is None, row.line()
-        assert row.registers > 0, row.line()
-        assert row.spill_bytes == 0, row.line()
-        assert 0 <= row.shared_bytes <= target.shared, row.line()
-        if "descriptors" in row.kernel:
-            assert row.bulk_loads > 0, row.line()
-        if row.kernel.split()[1] in ("multiply", "sample", "gather", "reduce"):
-            assert row.shared_bytes > 0, row.line()
-            # float32 products are exact to float32, which matrix instructions are on AMD's GPUs only
-            assert bool(row.matrix) == (row.dtype != "float32" or target.backend == "hip"), row.line()
-    described = {row.dtype for row in rows if row.bulk_loads}
-    assert described == ({"bfloat16", "float16"} if target.descriptors else set())
+        assert not faults(row), row.line()
     loaded = {row.kernel.split()[1] for row in rows if row.bulk_loads}
     assert loaded == ({"multiply", "sample"} if target.descriptors else set())
-    large = [row for row in rows if "128x256x64" in row.kernel or "64x256x64" in row.kernel]
-    matrix = {"sm_80": "HMMA", "sm_90": "HGMMA", "sm_100": "UTCHMMA", "gfx942": "v_mfma"}[target.name]
-    assert all(matrix in row.matrix for row in large), [row.line() for row in large]
-    assert large or not target.descriptors
+    wide = [row for row in rows if "128x256x64" in row.kernel]
+    assert bool(wide) == target.descriptors
+
+
+ROW = Compiled(
+    target="sm_90", dtype="bfloat16", kernel="block_sparse multiply 128x128 128x256x64 descriptors 8 warps 5 stages",
+    registers=192, shared_bytes=147496, matrix={"HGMMA": 4}, bulk_loads=6,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("changes", "fault"),
+    [
+        ({}, None),
+        ({"error": "CompilationError: no"}, "does not compile"),
+        ({"registers": 0}, "no registers"),
+        ({"spill_bytes": 4}, "spilled registers"),
+        ({"shared_bytes": 2**18}, "more shared memory than there is"),
+        ({"shared_bytes": 0}, "no shared memory"),
+        ({"matrix": {}, "kernel": "plane_conv gather"}, "no matrix instructions"),
+        ({"matrix": {"HMMA": 4}}, "no HGMMA"),
+        ({"dtype": "float32"}, "matrix instructions in float32"),
+        ({"dtype": "float32", "target": "gfx942", "kernel": "csr x", "bulk_loads": 0, "shared_bytes": 9}, None),
+        ({"bulk_loads": 0}, "no bulk loads"),
+        ({"kernel": "block_sparse sample pointers"}, "bulk loads without descriptors"),
+        ({"banned": ("atomics",)}, "atomics"),
+    ],
+)
+def test_a_kernel_is_judged_by_what_it_became(changes: dict[str, Any], fault: str | None) -> None:
+    found = faults(dataclasses.replace(ROW, **changes))
+    assert fault in found if fault else not found
 
 
 def test_the_command_says_why_it_cannot_compile(tmp_path: Path) -> None:
@@ -107,13 +118,18 @@ def test_the_command_says_why_it_cannot_compile(tmp_path: Path) -> None:
 def test_the_command_tells_of_what_does_not_compile(
     error: str | None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    row = Compiled(target="sm_90", dtype="float16", kernel="multiply", registers=40, matrix={"HGMMA": 8}, error=error)
     asked: list[Any] = []
-    monkeypatch.setattr(compile_check, "check", lambda targets, **named: asked.extend(targets) or [row])
-    assert compile_check.main(["--target", "sm_90"]) == int(error is not None)
-    assert [target.name for target in asked] == ["sm_90"]
-    line = "does not compile: CompilationError: no" if error else "40 registers, 0 B spilled, 0 B shared, 8 HGMMA, "
-    assert f"sm_90  float16  multiply: {line}" in capsys.readouterr().out
+    row = dataclasses.replace(ROW, error=error)
+    monkeypatch.setattr(compile_check, "check", lambda *given, **named: asked.append((given, named)) or [row])
+    given = ["--target", "sm_90", "--dtype", "bfloat16", "--block", "32x16"]
+    assert compile_check.main(given) == int(error is not None)
+    (((targets, dtypes), named),) = asked
+    assert ([target.name for target in targets], dtypes) == (["sm_90"], [torch.bfloat16])
+    assert named["blocks"] == [(32, 16)]
+    line = "does not compile: CompilationError: no" if error else "192 registers, 0 B spilled, 147496 B shared, 4 HGMMA"
+    written = capsys.readouterr()
+    assert f"sm_90  bfloat16 {ROW.kernel}: {line}" in written.out
+    assert written.err == (f"sm_90 bfloat16 {ROW.kernel}: does not compile\n" if error else "")
 
 
 def test_what_does_not_compile_is_a_row(tmp_path: Path) -> None:
@@ -126,6 +142,7 @@ def test_what_does_not_compile_is_a_row(tmp_path: Path) -> None:
 BROKEN = """
 import torch, triton, triton.language as tl
 from sparsebench.kernels import compile_check as c
+from sparsebench.kernels.common.triton_sources import source
 
 @triton.jit
 def broken(out, SIZE: tl.constexpr):
@@ -137,12 +154,63 @@ def spilling(out, x, SIZE: tl.constexpr):
     square = tl.dot(a, a, input_precision="ieee")
     tl.store(out + tl.arange(0, SIZE)[:, None] * SIZE + tl.arange(0, SIZE)[None, :], square)
 
-def source(kernel, size):
-    signature = {name: "constexpr" if name == "SIZE" else "*fp32" for name in kernel.arg_names}
-    return triton.compiler.ASTSource(fn=kernel, signature=signature, constexprs={"SIZE": size}), {"num_warps": 1}
+@triton.jit
+def adding(out, x, SIZE: tl.constexpr):
+    a = tl.load(x + tl.arange(0, SIZE)[:, None] * SIZE + tl.arange(0, SIZE)[None, :])
+    tl.atomic_add(out + tl.arange(0, SIZE), tl.sum(tl.dot(a, a, input_precision="tf32"), axis=0))
 
-c.SOURCES = {"test": lambda *_: {"broken": source(broken, 16), "spilling": source(spilling, 64)}}
-first, second = c.check([target for target in c.TARGETS if target.name == "sm_80"], [torch.float32])
+def made(kernel, size):
+    return source(kernel, {"out": "*fp32", "x": "*fp32"}, {"SIZE": size}, {"num_warps": 1})
+
+sizes = {broken: 16, spilling: 64, adding: 16}
+c.SOURCES = {"test": lambda *_: {kernel.__name__: made(kernel, size) for kernel, size in sizes.items()}}
+first, second, third = c.check([target for target in c.TARGETS if target.name == "sm_80"], [torch.float32])
 assert first.error is not None and "\\n" not in first.error, first
 assert second.error is None and second.spill_bytes > 0, second
+assert third.banned == ("atomics", "TF32"), third
+"""
+
+
+@pytest.mark.skipif(not INTERPRETED, reason="the kernels are compiled here, as a GPU is")
+def test_kernels_made_for_the_interpreter_are_not_compiled() -> None:
+    for package in (csr, sparse_codes):
+        with pytest.raises(RuntimeError, match="import without TRITON_INTERPRET"):
+            package.compile_sources(torch.float32)
+
+
+def test_cpu_tensors_are_refused_without_the_interpreter(tmp_path: Path) -> None:
+    """In a process of its own: this one has the kernels made for the interpreter where there is no GPU."""
+    given = environment(tmp_path)
+    done = subprocess.run([sys.executable, "-c", REFUSED], env=given, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+REFUSED = """
+import torch
+from sparsebench.kernels.block_sparse import triton as blocks
+from sparsebench.kernels.block_sparse.layout import BlockIndex
+from sparsebench.kernels.csr import triton as csr
+from sparsebench.kernels.csr.layout import RowIndex
+from sparsebench.kernels.plane_conv import triton as convolve
+from sparsebench.kernels.plane_conv.geometry import Geometry
+from sparsebench.kernels.sparse_codes import triton as codes
+from sparsebench.kernels.sparse_codes.layout import CodeIndex
+
+one, starts, place = torch.ones(1, 1), torch.tensor([0, 1], dtype=torch.int32), torch.zeros(1, dtype=torch.int32)
+block = BlockIndex.from_rows(starts, place, (1, 1), (1, 1))
+row = RowIndex(shape=(1, 1), crow=starts, col=place)
+code = CodeIndex(shape=(1, 1), places=place[None])
+for call in (
+    lambda: blocks.dsd(block, one[None], one), lambda: blocks.dds(block, one[None], one),
+    lambda: blocks.sdd(block, one, one), lambda: csr.dsd(row, one[0], one), lambda: csr.sdd(row, one, one),
+    lambda: convolve.elements(Geometry(kernel=(1, 1)), row, one[0], torch.ones(1, 1, 2, 2)),
+    lambda: codes.select(one, 1), lambda: codes.decode(code, one, one),
+    lambda: codes.decode_dictionary(code, one, one), lambda: codes.decode_values(code, one, one),
+):
+    try:
+        call()
+    except ValueError as error:
+        assert "expected CUDA tensors, got cpu" in str(error) and "\\n" not in str(error)
+    else:
+        raise SystemExit("CPU tensors were not refused")
 """

@@ -14,6 +14,8 @@ from sparsebench.representations.formats.dense import Dense
 from sparsebench.representations.pattern import Pattern
 from sparsebench.representations.registry import load
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 GEOMETRIES: tuple[tuple[tuple[int, ...], tuple[int, ...], dict[str, tuple[int, int]]], ...] = (
     ((6, 4, 3, 3), (2, 4, 11, 9), {"stride": (2, 1), "padding": (1, 2), "dilation": (1, 2)}),
     ((5, 4, 1, 1), (1, 4, 6, 5), {}),

@@ -12,6 +12,8 @@ from sparsebench.representations.base import Spec
 from sparsebench.representations.modules import SparseModule, convert
 from sparsebench.representations.registry import BUILTIN, load, missing_requirements
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 TRAINED = tuple(name for name in BUILTIN if load(name).trains())
 
 

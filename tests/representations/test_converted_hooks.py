@@ -14,6 +14,8 @@ from torch.nn.utils import parametrizations, parametrize, prune, spectral_norm
 from sparsebench.representations.formats.csr import Csr
 from sparsebench.representations.modules import SparseConv2d, SparseLinear, convert
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 
 def _weight_norm(layer: nn.Module) -> nn.Module:
     with pytest.warns(FutureWarning, match="weight_norm"):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import io
 import itertools
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -18,17 +17,10 @@ from sparsebench.representations.modules import SparseConv2d, SparseLinear, conv
 from sparsebench.representations.pattern import Pattern
 from sparsebench.representations.registry import BUILTIN, load, missing_requirements
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 PRUNED = (("element", 0.5), ("plane", 0.5), ("channel", 0.5), ("filter-channel", 0.5), ("block:2", 0.75))
 TRAINED = ("dense", "dense-masked", "planes", "block-sparse", "csr", "scipy-csr", "torch-csr", "torch-bsr")
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Run on one thread: tiny operations wait for a pool longer than they compute."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 class Net(nn.Module):

@@ -21,6 +21,7 @@ def test_names_are_those_of_the_modules_that_they_are_at_home_in() -> None:
     assert representations.names is registry.names
     assert representations.check is conformance.check
     assert representations.convert is modules.convert
+    assert representations.restore is modules.restore
     assert representations.__version__ == importlib.metadata.version("sparsebench")
     assert {"Representation", "convert", "__version__"} <= set(dir(representations))
     with pytest.raises(AttributeError, match="has no attribute 'nothing'"):

@@ -18,11 +18,11 @@ from scipy import stats
 from sparsebench.representations.pattern import Pattern
 from sparsebench.suites.cell import Case, Cell, blank
 from sparsebench.suites.report import read_run, write_report
-from sparsebench.suites.report.cnn_figures import penalty_figure, side_by_side
-from sparsebench.suites.report.cnn_pareto import timed_cells, undominated
-from sparsebench.suites.report.cnn_runs import Setting, read_trained
-from sparsebench.suites.report.cnn_step import step_table, step_text
-from sparsebench.suites.report.cnn_tables import accuracy_table, contest_text, contests
+from sparsebench.suites.workloads.sparse_cnn.chapter.figures import penalty_figure, side_by_side
+from sparsebench.suites.workloads.sparse_cnn.chapter.pareto import timed_cells, undominated
+from sparsebench.suites.workloads.sparse_cnn.chapter.runs import Setting, read_trained
+from sparsebench.suites.workloads.sparse_cnn.chapter.step import step_table, step_text
+from sparsebench.suites.workloads.sparse_cnn.chapter.tables import accuracy_table, contest_text, contests
 
 LAYERS = {"first": (8, 1), "second": (16, 8), "third": (16, 16)}
 SPACE = "\N{NO-BREAK SPACE}"

@@ -9,6 +9,7 @@ from sparsebench.representations.pattern import Pattern
 from sparsebench.suites.cell import Case
 from sparsebench.suites.workloads.problem import Problem
 from sparsebench.suites.workloads.sparse_cnn import images, plans
+from sparsebench.suites.workloads.sparse_cnn.chapter.section import chapter
 from sparsebench.suites.workloads.sparse_cnn.layer_problem import LayerProblem
 from sparsebench.suites.workloads.sparse_cnn.net_problems import NetProblem, StepProblem
 from sparsebench.suites.workloads.sparse_cnn.network import PRUNABLE
@@ -17,7 +18,7 @@ from sparsebench.suites.workloads.sparse_cnn.settings import BLOCK
 from sparsebench.suites.workloads.sparse_cnn.train_problem import TrainProblem
 from sparsebench.suites.workloads.sparse_cnn.training import one_thread, train
 
-__all__ = ["cases", "problem"]
+__all__ = ["cases", "chapter", "problem"]
 
 SUITE = "sparse_cnn"
 BATCHES: dict[str, int] = {"inference": 64, "training_step": 128, "conv2_step": 128, "conv3_step": 128}

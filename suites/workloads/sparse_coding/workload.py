@@ -19,6 +19,7 @@ from sparsebench.suites.cell import Case
 from sparsebench.suites.workloads.data import DataError, Digits, digits
 from sparsebench.suites.workloads.problem import Problem
 from sparsebench.suites.workloads.sparse_coding import operations, plans, quality
+from sparsebench.suites.workloads.sparse_coding.chapter.section import chapter
 from sparsebench.suites.workloads.sparse_coding.code_problems import (
     CODE_PROBLEMS,
     Codes,
@@ -48,7 +49,7 @@ from sparsebench.suites.workloads.sparse_coding.problems import Batch, DecodePro
 from sparsebench.suites.workloads.sparse_coding.trained import trained as trained_coder
 from sparsebench.suites.workloads.sparse_coding.training import TrainProblem
 
-__all__ = ["cases", "problem"]
+__all__ = ["cases", "chapter", "problem"]
 
 CLEAR_GAP = 1e-4
 """The least distance of drives between the last entry kept and the first one dropped: float32 rounds them by 1e-5."""

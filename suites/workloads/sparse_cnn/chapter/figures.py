@@ -11,12 +11,12 @@ from markupsafe import escape
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from sparsebench.suites.report.cnn_runs import DENSE, NARROW, Setting, seeds
 from sparsebench.suites.report.colours import INK
 from sparsebench.suites.report.figures import plain, positions, svg
 from sparsebench.suites.report.pictures import Array, img
 from sparsebench.suites.report.table import Picture
 from sparsebench.suites.report.text import SPACE, bare_percent, count
+from sparsebench.suites.workloads.sparse_cnn.chapter.runs import DENSE, NARROW, Setting, seeds
 
 COLOURS: dict[str, str] = {
     "dense": "#7f8794", "narrow": "#a3702c", "magnitude": "#2f7fd0", "group-lasso": "#d83a68", "rigl": "#1f9e7a",

@@ -13,12 +13,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
-from sparsebench.suites.report.coding_runs import ModelFacts
 from sparsebench.suites.report.colours import INK, Look, order
 from sparsebench.suites.report.figures import plain, positions, svg, thinned
 from sparsebench.suites.report.pictures import Array, img, tiles
 from sparsebench.suites.report.table import Picture
 from sparsebench.suites.report.text import bare_percent, seconds, significant, size
+from sparsebench.suites.workloads.sparse_coding.chapter.runs import ModelFacts
 
 MAIN: dict[str, tuple[str, str]] = {
     "digits": ("l1_clipped", "L1 an image, cut to [0, 1]"),

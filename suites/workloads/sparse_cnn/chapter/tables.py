@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sparsebench.suites.report.cnn_runs import DENSE, NARROW, Setting
 from sparsebench.suites.report.table import Table, Value, figure, without_constants, words
 from sparsebench.suites.report.text import NONE, SPACE, count, known, percent
+from sparsebench.suites.workloads.sparse_cnn.chapter.runs import DENSE, NARROW, Setting
 
 TEST_SEEDS = 3
 """Fewer seeds than this are no test: with two, the test has a single degree of freedom."""

@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 
 from sparsebench.suites.report.chapters import share
-from sparsebench.suites.report.coding_runs import Learned, ModelFacts
 from sparsebench.suites.report.table import Table, Value, figure, without_constants, words
 from sparsebench.suites.report.text import NONE, seconds, significant
+from sparsebench.suites.workloads.sparse_coding.chapter.runs import Learned, ModelFacts
 
 LABELS: dict[str, str] = {
     "l1": "L1 an image, network as it ended",

@@ -1,0 +1,1 @@
+"""The sparse CNN's chapter of the report."""

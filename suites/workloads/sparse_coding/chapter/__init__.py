@@ -1,0 +1,1 @@
+"""Sparse coding's chapter of the report."""
