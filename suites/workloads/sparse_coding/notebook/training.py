@@ -13,8 +13,13 @@ from sparsebench.representations.base import Representation, Spec
 from sparsebench.suites.cell import Case
 from sparsebench.suites.workloads.data import Digits
 from sparsebench.suites.workloads.problem import Action, Problem, Quality
-from sparsebench.suites.workloads.sparse_coding.conserved_flow import Learned, Settings, initial_dictionary, learn
-from sparsebench.suites.workloads.sparse_coding.loops import epoch_numpy
+from sparsebench.suites.workloads.sparse_coding.notebook.conserved_flow import (
+    Learned,
+    Settings,
+    initial_dictionary,
+    learn,
+)
+from sparsebench.suites.workloads.sparse_coding.notebook.loops import epoch_numpy
 from sparsebench.suites.workloads.sparse_coding.record import artifact
 
 
