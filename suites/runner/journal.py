@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from sparsebench.suites.cell import IDENTITY, Cell, cell_key
-from sparsebench.suites.measure.one_cell import Earlier
+from sparsebench.suites.measure.gauge import Earlier
 from sparsebench.suites.measure.timing import Samples
 
 JOURNAL = "cells.jsonl"
