@@ -90,6 +90,8 @@ class Cell:
     time_spread: float | None = None
     reference: str | None = None
     reference_time_s: float | None = None
+    wall_time_s: float | None = None
+    reference_wall_time_s: float | None = None
     speedup: float | None = None
     speedup_low: float | None = None
     speedup_high: float | None = None

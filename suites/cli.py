@@ -14,8 +14,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from sparsebench.representations import registry
-from sparsebench.representations.base import OPERATIONS
+from sparsebench.representations import operations, registry
 from sparsebench.suites import plan
 
 app = typer.Typer(
@@ -55,7 +54,7 @@ def list_() -> None:
             continue
         missing = registry.missing_requirements(cls)
         usable = f"no: needs {', '.join(missing)}" if missing else "yes"
-        own = [part for part in OPERATIONS if cls.provenance(part) == "native"]
+        own = [part for part in operations.names() if cls.provenance(part) == "native"]
         table.add_row(name, entry.package, usable, ", ".join(own), "yes" if cls.trains() else "no")
     console.print(table)
     suites = Table("suite", "usable", "cells quick", "cells full")

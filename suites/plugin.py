@@ -83,6 +83,7 @@ class Bench:
         self.settings = settings
         self.planned: dict[str, Planned] = {}
         machine.set_threads(settings.threads)
+        machine.exact_float32()
         clock = clock_for(settings.device)
         keep = settings.out.keep if settings.out is not None else None
         self._gauge = Gauge(clock=clock, effort=settings.effort, choice=ReferenceChoice(clock), keep=keep)

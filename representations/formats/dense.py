@@ -28,7 +28,7 @@ class Dense(Representation):
         """Copy the tensor; see `Representation.build`."""
         return cls(tensor, strided_matrix(tensor).clone(memory_format=torch.contiguous_format))
 
-    def kernel(self, operation: str) -> str:
+    def own_kernel(self, operation: str) -> str:
         """Return torch's dense product or convolution."""
         return "torch.conv2d" if operation.startswith("conv2d") else "torch.mm"
 
@@ -38,14 +38,17 @@ class Dense(Representation):
 
     def matmul(self, x: Tensor) -> Tensor:
         """Return self @ x by torch's dense product."""
+        self.check_operands("matmul", x)
         return self._matrix @ x
 
     def rmatmul(self, x: Tensor) -> Tensor:
         """Return selfᵀ @ x by torch's dense product."""
+        self.check_operands("rmatmul", x)
         return self._matrix.t() @ x
 
     def sampled_matmul(self, a: Tensor, b: Tensor) -> Tensor:
         """Return a @ b: every position is stored."""
+        self.check_operands("sampled_matmul", a, b)
         return a @ b
 
     def conv2d(self, x: Tensor, *, stride: Pair = (1, 1), padding: Pair = (0, 0), dilation: Pair = (1, 1)) -> Tensor:

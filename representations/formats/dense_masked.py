@@ -41,17 +41,20 @@ class DenseMasked(Representation):
 
     def matmul(self, x: Tensor) -> Tensor:
         """Return (values ⊙ mask) @ x by torch's dense product."""
+        self.check_operands("matmul", x)
         return (self._matrix * self._mask) @ x
 
     def rmatmul(self, x: Tensor) -> Tensor:
         """Return (values ⊙ mask)ᵀ @ x by torch's dense product."""
+        self.check_operands("rmatmul", x)
         return (self._matrix * self._mask).t() @ x
 
     def sampled_matmul(self, a: Tensor, b: Tensor) -> Tensor:
         """Return (a @ b) ⊙ mask, (m, k): computed everywhere, kept where something is stored."""
+        self.check_operands("sampled_matmul", a, b)
         return (a @ b).mul_(self._mask)
 
-    def kernel(self, operation: str) -> str:
+    def own_kernel(self, operation: str) -> str:
         """Return what runs; the mask is part of every product."""
         what = "convolution" if operation.startswith("conv2d") else "product"
         return f"torch dense {what}, mask applied in each call"

@@ -25,7 +25,7 @@ def facts(
     size = problem.tensor.element_size()
     nonzeros, elements = problem.counts()
     parts = problem.native_parts()
-    origins = {cls.provenance(part) for part in parts}
+    origins = {built.origin(part) for part in parts}
     return dataclasses.replace(
         start,
         provenance="native" if origins <= {"native"} else "derived",
@@ -80,6 +80,8 @@ def timed(facts: Cell, problem: Problem, timing: Timing, visits: int) -> Cell:
         time_s=timing.time_s,
         time_spread=timing.spread,
         reference_time_s=timing.reference_time_s,
+        wall_time_s=timing.wall_time_s,
+        reference_wall_time_s=timing.reference_wall_time_s,
         speedup=timing.speedup,
         speedup_low=timing.speedup_low,
         speedup_high=timing.speedup_high,

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 import torch
 
-from sparsebench.representations.base import Representation
+from sparsebench.kernels.common.gpu import device_is_lost
+from sparsebench.representations.operations import lacking
 from sparsebench.representations.registry import (
     BrokenRepresentationError,
     first_line,
@@ -137,28 +138,6 @@ def _keep(artifact: Artifact | None, gauge: Gauge) -> None:
     """Store what the report draws, if there is something and somewhere to store it."""
     if artifact is not None and gauge.keep is not None:
         gauge.keep(*artifact)
-
-
-def lacking(cls: type[Representation], operation: str) -> str | None:
-    """Return what a class would have to give for an operation and does not, in one line, or None."""
-    if operation == "train" and not cls.trains():
-        return "does not train: needs values, with_values, rmatmul and sampled_matmul of its own"
-    if operation == "sampled_matmul":
-        missing = [part for part in ("sampled_matmul", "values", "with_values") if not cls.native(part)]
-        if missing:
-            return f"cannot be derived: needs {', '.join(missing)} of its own, to compute or to lay out the result"
-    return None
-
-
-def device_is_lost(device: str) -> bool:
-    """Tell whether an error, such as an illegal address, has left CUDA unusable for the rest of this process."""
-    if device != "cuda":
-        return False
-    try:
-        torch.cuda.synchronize()
-    except RuntimeError:
-        return True
-    return False
 
 
 def is_out_of_memory(error: BaseException) -> bool:

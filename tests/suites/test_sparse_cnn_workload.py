@@ -12,10 +12,10 @@ import torch
 from sparsebench.representations import registry
 from sparsebench.representations.base import Representation
 from sparsebench.representations.modules import SparseModule
+from sparsebench.representations.operations import lacking
 from sparsebench.representations.pattern import Pattern
 from sparsebench.suites.cell import Case
 from sparsebench.suites.measure.fidelity import worst_error
-from sparsebench.suites.measure.one_cell import lacking
 from sparsebench.suites.workloads.sparse_cnn import images, plans, store, workload
 from sparsebench.suites.workloads.sparse_cnn.images import Images
 from sparsebench.suites.workloads.sparse_cnn.layer_problem import LayerProblem

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from sparsebench.representations import autograd
-from sparsebench.representations._subject import ELEMENT, SkipError, Subject, WrongError, expect_close
 from sparsebench.representations.allocation import peak_allocation
+from sparsebench.representations.conformance.subject import ELEMENT, SkipError, Subject, WrongError, expect_close
 
 SIDE = 100_000
 """Rows and columns: dense, 40 GB of float32, and a flat number of an element passes 2^31."""
