@@ -9,7 +9,6 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from sparsebench.representations import autograd
 from sparsebench.representations.allocation import peak_allocations
