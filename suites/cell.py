@@ -147,6 +147,15 @@ def cell_key(row: dict[str, Any]) -> str:
     return "|".join(f"{row[column]}" for column in IDENTITY)
 
 
+def cell_of(row: dict[str, Any]) -> Cell:
+    """Return a journal's row as a cell: a newer version's columns are left out, what an older one lacks is None.
+
+    Raises:
+        TypeError, ValueError: if it lacks what says which cell it is, or has a status that is unknown here.
+    """
+    return Cell(**{name: value for name, value in row.items() if name in COLUMNS})
+
+
 def blank(case: Case, representation: str, device: str, *, status: str, reason: str | None = None) -> Cell:
     """Return a cell of a case in which nothing is measured yet."""
     return Cell(

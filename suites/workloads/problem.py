@@ -1,4 +1,4 @@
-"""Define what a workload hands to the harness: cases, and for each case a Problem."""
+"""Define what a workload hands to the harness: cases, and for each case a Problem or a Training."""
 
 from __future__ import annotations
 
@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 
 Action = Callable[[], Any]
 """Something to time: takes nothing, returns what `Problem.outputs` understands."""
+
+
+Artifact = tuple[str, Mapping[str, np.ndarray]]
+"""A file name and arrays to keep in the run folder as .npz, for the report's pictures."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,17 +96,9 @@ class Problem(ABC):
         """Return how many of the numbers that are stored are not zero, and how many there are when dense."""
         return int(torch.count_nonzero(self.tensor)), self.tensor.numel()
 
-    def seconds(self, result: Any) -> float | None:
-        """Return how long a training took that was not run just now, but fetched; None for what the clock says."""
+    def artifact(self, result: Any) -> Artifact | None:
+        """Return what the report draws of a result, if anything."""
         return None
-
-    def artifact(self, result: Any) -> tuple[str, Mapping[str, np.ndarray]] | None:
-        """Return a file name and arrays to keep in the run folder as .npz, for the report's pictures."""
-        return None
-
-    def once(self) -> bool:
-        """Tell whether the action is a whole training: then one call is the sample, and there is no reference."""
-        return False
 
     def builds_inside(self) -> bool:
         """Tell whether the operation itself builds the representation, so that there is no build to pay off."""
@@ -110,6 +106,34 @@ class Problem(ABC):
 
     def quality(self, outputs: tuple[Tensor, ...]) -> Quality | None:
         """Return a figure of merit of what was computed, if the workload has one."""
+        return None
+
+
+class Training(ABC):
+    """One case that is a whole training, run once: its quality is the result, and no representation takes part.
+
+    Attributes:
+        case: what this is an instance of.
+        device: "cpu" or "cuda".
+    """
+
+    case: Case
+    device: str
+
+    @abstractmethod
+    def train(self) -> Any:
+        """Train, or fetch what was trained already."""
+
+    @abstractmethod
+    def quality(self, result: Any) -> Quality:
+        """Return a figure of merit of what was trained."""
+
+    def seconds(self, result: Any) -> float | None:
+        """Return how long a training took that was not run just now, but fetched; None for what the clock says."""
+        return None
+
+    def artifact(self, result: Any) -> Artifact | None:
+        """Return what the report draws of a result, if anything."""
         return None
 
 
@@ -122,8 +146,10 @@ class Workload(Protocol):
     def cases(self, profile: str) -> list[Case]:
         """Return the cases of profile "quick", "full" or "gpu"; cheap, loads no data."""
 
-    def problem(self, case: Case, device: str, data: Path | None) -> Problem:
+    def problem(self, case: Case, device: str, data: Path | None) -> Problem | Training:
         """Make a case concrete; the harness keeps the last one, as cases come grouped.
+
+        Whatever it raises costs the cells of this case, and no other: their rows have it as their reason.
 
         Raises:
             DataError: if the data folder is not as expected.
