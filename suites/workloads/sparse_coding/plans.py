@@ -35,17 +35,17 @@ def _model(place: str, holder: str = "csr") -> Model:
 
 
 MODELS: dict[str, Model] = {
-    "sparse-dream": _model(_HERE + "models.sparse_dream:SparseDream:SparseDreamSettings:activity", "dense"),
-    "conserving-flow": _model(_HERE + "models.conserving_flow:ConservingFlow:ConservingFlowSettings:flow", "dense"),
-    "foldiak": _model(_HERE + "models.foldiak:Foldiak:FoldiakSettings:activity"),
-    "k-winners": _model(_HERE + "models.k_winners:KWinners:KWinnersSettings:winners", "ell"),
-    "gradient-dream": _model(_HERE + "models.gradient_dream:GradientDream:GradientDreamSettings:sparsity"),
-    "olshausen-field": _model(_HERE + "models.olshausen_field:OlshausenField:OlshausenFieldSettings:penalty"),
-    "lca": _model(_HERE + "models.lca:LCA:LCASettings:penalty"),
-    "matching-pursuit": _model(_HERE + "models.matching_pursuit:MatchingPursuit:MatchingPursuitSettings:k", "ell"),
-    "topk-autoencoder": _model(_HERE + "models.topk_autoencoder:TopKAutoencoder:TopKSettings:k", "ell"),
-    "lista": _model(_HERE + "models.lista:LISTA:LISTASettings:penalty"),
-    "routed-autoencoder": _model(_HERE + "models.routed_autoencoder:RoutedAutoencoder:RoutedSettings:k", "ell"),
+    "sparse-dream": _model(_HERE + "sparse_dream:SparseDream:SparseDreamSettings:activity", "dense"),
+    "conserving-flow": _model(_HERE + "conserving_flow:ConservingFlow:ConservingFlowSettings:flow", "dense"),
+    "foldiak": _model(_HERE + "foldiak:Foldiak:FoldiakSettings:activity"),
+    "k-winners": _model(_HERE + "k_winners:KWinners:KWinnersSettings:winners", "ell"),
+    "gradient-dream": _model(_HERE + "gradient_dream:GradientDream:GradientDreamSettings:sparsity"),
+    "olshausen-field": _model(_HERE + "olshausen_field:OlshausenField:OlshausenFieldSettings:penalty"),
+    "lca": _model(_HERE + "lca:LCA:LCASettings:penalty"),
+    "matching-pursuit": _model(_HERE + "matching_pursuit:MatchingPursuit:MatchingPursuitSettings:k", "ell"),
+    "topk-autoencoder": _model(_HERE + "topk_autoencoder:TopKAutoencoder:TopKSettings:k", "ell"),
+    "lista": _model(_HERE + "lista:LISTA:LISTASettings:penalty"),
+    "routed-autoencoder": _model(_HERE + "routed_autoencoder:RoutedAutoencoder:RoutedSettings:k", "ell"),
 }
 """The family, by name. Others are named "module:Class:Settings:level" where a plan is made by hand."""
 
@@ -144,7 +144,7 @@ def plan(model: str, *, images: int | None = None, data: str = "digits", preset:
 
 PATCH_PIXELS = 144
 """Of a patch: 12 × 12."""
-TOPK = _HERE + "models.topk_settings:preset"
+TOPK = _HERE + "topk_settings:preset"
 """Settings of the TopK autoencoder that were chosen for digits, by units and k."""
 AMORTISED: tuple[str, ...] = ("topk-autoencoder", "routed-autoencoder")
 """Models whose encoders stand for an inference by k atoms."""
