@@ -17,7 +17,8 @@ import pytest
 
 from sparsebench.suites.cell import Case, Cell, blank
 from sparsebench.suites.measure import machine
-from sparsebench.suites.measure.one_cell import Gauge, ReferenceChoice, failed, measure
+from sparsebench.suites.measure.gauge import Gauge, ReferenceChoice
+from sparsebench.suites.measure.one_cell import failed, measure
 from sparsebench.suites.measure.timing import EFFORTS, Effort, clock_for
 from sparsebench.suites.plan import (
     PlanError,
@@ -30,7 +31,7 @@ from sparsebench.suites.plan import (
 )
 from sparsebench.suites.runner.journal import RunFolder, finite
 from sparsebench.suites.workloads.data import DataError, check_folder, data_folder
-from sparsebench.suites.workloads.problem import Problem, Workload
+from sparsebench.suites.workloads.problem import Problem, Training, Workload
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "--representation": {"action": "append", "help": "measure only this one (name or module:Class); may be repeated"},
@@ -87,17 +88,21 @@ class Bench:
         keep = settings.out.keep if settings.out is not None else None
         self._gauge = Gauge(clock=clock, effort=settings.effort, choice=ReferenceChoice(clock), keep=keep)
         self._earlier = settings.out.earlier() if settings.out is not None else {}
-        self._problem: Problem | None = None
+        self._case: Case | None = None
+        self._problem: Problem | Training | Exception | None = None
         # What the imports left is there to stay: out of the collector's sight, a collection before each cell takes
         # microseconds instead of a sixth of a second.
         gc.collect()
         gc.freeze()
 
-    def problem(self, workload: Workload, case: Case) -> Problem:
-        """Return the case made concrete; the last one is kept, as its cells come one after the other."""
-        if self._problem is None or self._problem.case != case:
-            self._problem = None  # let go of the old one first: two large problems need not fit
-            self._problem = workload.problem(case, self.settings.device, self.settings.data)
+    def problem(self, workload: Workload, case: Case) -> Problem | Training | Exception:
+        """Return the case made concrete, or why it cannot be; kept, as its cells come one after the other."""
+        if self._case != case or self._problem is None:
+            self._case, self._problem = case, None  # let go of the old one first: two large problems need not fit
+            try:
+                self._problem = workload.problem(case, self.settings.device, self.settings.data)
+            except Exception as error:  # costs the cells of that case, and no other
+                self._problem = error
         return self._problem
 
     def run(self, workload: Workload, planned: Planned, benchmark: Any) -> Cell:
@@ -107,10 +112,9 @@ class Bench:
         if out is not None:
             out.begin(draft, time.time())
         samples = None
-        try:
-            problem = self.problem(workload, planned.case)
-        except Exception as error:  # what a workload cannot make costs the cells of that case, and no other
-            cell = dataclasses.replace(failed(draft, error), threads=settings.threads)
+        problem = self.problem(workload, planned.case)
+        if isinstance(problem, Exception):
+            cell = dataclasses.replace(failed(draft, problem), threads=settings.threads)
         else:
             earlier = self._earlier.get(draft.key)
             cell, samples = measure(problem, planned.representation, benchmark, self._gauge, earlier)

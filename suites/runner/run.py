@@ -183,13 +183,12 @@ def _mark(order: Order) -> None:
     """Write the machine's facts and the settings, or see that they are those of the run being resumed."""
     settings = {"profile": order.profile, "threads": order.threads, "data": order.data is not None}
     facts = machine.describe(order.device, order.threads) | {"settings": settings, "started_at": _now()}
-    if order.out.machine.exists():
-        known = json.loads(order.out.machine.read_text(encoding="utf-8"))
+    known = order.out.facts()
+    if known is not None:
         for name in MARKED:
-            if known["settings"][name] != settings[name]:
+            if (was := known["settings"].get(name)) != settings[name]:
                 raise RunFolderError(
-                    f"expected {name}={known['settings'][name]!r} to resume {order.out.path}, got {settings[name]!r}; "
-                    "choose another --out"
+                    f"expected {name}={was!r} to resume {order.out.path}, got {settings[name]!r}; choose another --out"
                 )
         if known["cpu"] != facts["cpu"]:
             raise RunFolderError(f"expected {order.out.path} to be resumed on {known['cpu']}; choose another --out")

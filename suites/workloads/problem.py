@@ -1,4 +1,4 @@
-"""Define what a workload hands to the harness: cases, and for each case a Problem."""
+"""Define what a workload hands to the harness: cases, and for each case a Problem or a Training."""
 
 from __future__ import annotations
 
@@ -24,6 +24,10 @@ Action = Callable[[], Any]
 """Something to time: takes nothing, returns what `Problem.outputs` understands."""
 
 
+Artifact = tuple[str, Mapping[str, np.ndarray]]
+"""A file name and arrays to keep in the run folder as .npz, for the report's pictures."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Quality:
     """A figure of merit beside the time.
@@ -46,15 +50,23 @@ class Problem(ABC):
         case: what this is an instance of.
         device: "cpu" or "cuda".
         tensor: what a representation is built from, strided; shared by all representations, so never changed.
+        operation: what a representation is asked, for its Spec; "build" where encoding into it is all.
     """
 
     case: Case
     device: str
     tensor: Tensor
+    operation: str = "matmul"
 
-    @abstractmethod
     def spec(self) -> Spec:
         """Return what a representation will be asked, for `Representation.unsupported`."""
+        return Spec(
+            operation=self.operation,
+            shape=tuple(self.tensor.shape),
+            dtype=self.tensor.dtype,
+            device=self.device,
+            pattern=self.case.pattern,
+        )
 
     @abstractmethod
     def references(self) -> Mapping[str, Action]:
@@ -64,9 +76,9 @@ class Problem(ABC):
     def action(self, cls: type[Representation], built: Representation) -> Action:
         """Return the operation on a representation, ready to be called many times."""
 
-    @abstractmethod
     def outputs(self, result: Any) -> tuple[Tensor, ...]:
         """Return what an action computed as strided tensors, in the order of `oracle`. Gradients are outputs too."""
+        return (result,)
 
     @abstractmethod
     def oracle(self) -> tuple[Tensor, ...]:
@@ -78,7 +90,7 @@ class Problem(ABC):
 
     def native_parts(self) -> tuple[str, ...]:
         """Return which of a representation's operations the action stands on; the row's provenance is about these."""
-        return ("matmul",)
+        return () if self.operation == "build" else (self.operation,)
 
     def held(self, result: Any) -> tuple[Tensor, ...]:
         """Return the tensors that an action hands back, as stored; what it allocates beyond them is workspace."""
@@ -92,17 +104,9 @@ class Problem(ABC):
         """Return how many of the numbers that are stored are not zero, and how many there are when dense."""
         return int(torch.count_nonzero(self.tensor)), self.tensor.numel()
 
-    def seconds(self, result: Any) -> float | None:
-        """Return how long a training took that was not run just now, but fetched; None for what the clock says."""
+    def artifact(self, result: Any) -> Artifact | None:
+        """Return what the report draws of a result, if anything."""
         return None
-
-    def artifact(self, result: Any) -> tuple[str, Mapping[str, np.ndarray]] | None:
-        """Return a file name and arrays to keep in the run folder as .npz, for the report's pictures."""
-        return None
-
-    def once(self) -> bool:
-        """Tell whether the action is a whole training: then one call is the sample, and there is no reference."""
-        return False
 
     def builds_inside(self) -> bool:
         """Tell whether the operation itself builds the representation, so that there is no build to pay off."""
@@ -110,6 +114,34 @@ class Problem(ABC):
 
     def quality(self, outputs: tuple[Tensor, ...]) -> Quality | None:
         """Return a figure of merit of what was computed, if the workload has one."""
+        return None
+
+
+class Training(ABC):
+    """One case that is a whole training, run once: its quality is the result, and no representation takes part.
+
+    Attributes:
+        case: what this is an instance of.
+        device: "cpu" or "cuda".
+    """
+
+    case: Case
+    device: str
+
+    @abstractmethod
+    def train(self) -> Any:
+        """Train, or fetch what was trained already."""
+
+    @abstractmethod
+    def quality(self, result: Any) -> Quality:
+        """Return a figure of merit of what was trained."""
+
+    def seconds(self, result: Any) -> float | None:
+        """Return how long a training took that was not run just now, but fetched; None for what the clock says."""
+        return None
+
+    def artifact(self, result: Any) -> Artifact | None:
+        """Return what the report draws of a result, if anything."""
         return None
 
 
@@ -122,8 +154,10 @@ class Workload(Protocol):
     def cases(self, profile: str) -> list[Case]:
         """Return the cases of profile "quick", "full" or "gpu"; cheap, loads no data."""
 
-    def problem(self, case: Case, device: str, data: Path | None) -> Problem:
+    def problem(self, case: Case, device: str, data: Path | None) -> Problem | Training:
         """Make a case concrete; the harness keeps the last one, as cases come grouped.
+
+        Whatever it raises costs the cells of this case, and no other: their rows have it as their reason.
 
         Raises:
             DataError: if the data folder is not as expected.

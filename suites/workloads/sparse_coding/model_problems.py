@@ -15,8 +15,8 @@ from sparsebench.representations.formats.dense import Dense
 from sparsebench.suites.cell import DTYPES, Case
 from sparsebench.suites.workloads.problem import Action, Problem, Quality
 from sparsebench.suites.workloads.sparse_coding import quality, record
-from sparsebench.suites.workloads.sparse_coding.code_layouts import strided
-from sparsebench.suites.workloads.sparse_coding.coder import SparseCoder
+from sparsebench.suites.workloads.sparse_coding.models.coder import SparseCoder
+from sparsebench.suites.workloads.sparse_coding.solvers.code_layouts import strided
 from sparsebench.suites.workloads.sparse_coding.trained import TrainedCoder
 
 MAIN: dict[str, str] = {"digits": "l1_clipped", "patches": "squared"}
@@ -143,7 +143,7 @@ class AgainstPursuitProblem(EncodeModelProblem):
     """
 
     def _pursue(self) -> Tensor:
-        from sparsebench.suites.workloads.sparse_coding.omp import omp  # imported late: only here is it needed
+        from sparsebench.suites.workloads.sparse_coding.solvers.omp import omp  # imported late: only here is it needed
 
         level = self.trained.plan.level
         if level is None:
@@ -193,38 +193,6 @@ class ReconstructProblem(ModelProblem):
     def builds_inside(self) -> bool:
         """Return True."""
         return True
-
-
-class FailedProblem(Problem):
-    """A model that could not be trained: every cell of it says why, and costs no other cell."""
-
-    def __init__(self, case: Case, device: str, error: Exception) -> None:
-        self.case, self.device, self.error = case, device, error
-        self.tensor = torch.zeros(1, 1)
-
-    def spec(self) -> Spec:
-        """Raise what went wrong; it is the first thing that is asked of a problem."""
-        raise self.error
-
-    def references(self) -> Mapping[str, Action]:
-        """Raise what went wrong."""
-        raise self.error
-
-    def action(self, cls: type[Representation], built: Representation) -> Action:
-        """Raise what went wrong."""
-        raise self.error
-
-    def outputs(self, result: Any) -> tuple[Tensor, ...]:
-        """Raise what went wrong."""
-        raise self.error
-
-    def oracle(self) -> tuple[Tensor, ...]:
-        """Raise what went wrong."""
-        raise self.error
-
-    def useful_flops(self) -> float:
-        """Raise what went wrong."""
-        raise self.error
 
 
 MODEL_PROBLEMS: dict[str, type[ModelProblem]] = {
