@@ -19,7 +19,7 @@ from sparsebench.suites.workloads.sparse_coding.models.lca import lca
 from sparsebench.suites.workloads.sparse_coding.solvers import fista_sets
 from sparsebench.suites.workloads.sparse_coding.solvers.fista import fista, fista_multiply_adds
 from sparsebench.suites.workloads.sparse_coding.solvers.ista import ista, proximal
-from sparsebench.suites.workloads.sparse_coding.solvers.lasso_gap import Solution, duality_gap, objective
+from sparsebench.suites.workloads.sparse_coding.solvers.lasso_gap import Solution, duality_gap
 from sparsebench.suites.workloads.sparse_coding.solvers.omp import omp, omp_multiply_adds
 
 PIXELS, UNITS, PENALTY = 25, 60, 0.7
@@ -44,6 +44,12 @@ def _drawn(n: int, dtype: torch.dtype = torch.float64, seed: int = 0) -> tuple[T
     dictionary /= dictionary.norm(dim=1, keepdim=True)
     images = torch.randn(n, PIXELS, generator=generator, dtype=torch.float64) + 0.2
     return images.to(dtype), dictionary.to(dtype)
+
+
+def objective(images: Tensor, dictionary: Tensor, code: Tensor, penalty: float) -> Tensor:
+    """Return ½‖x − a D‖² + λ‖a‖₁ of every image, float64 (n,)."""
+    a = (code if code.layout == torch.strided else code.to_dense()).double()
+    return 0.5 * (images.double() - a @ dictionary.double()).square().sum(1) + penalty * a.abs().sum(1)
 
 
 def _lasso(images: Tensor, dictionary: Tensor, positive: bool) -> np.ndarray:

@@ -145,13 +145,11 @@ def test_a_state_travels(make: Make, crossings: Tensor) -> None:
     assert torch.equal(other.dictionary, coder.dictionary)
 
 
-def test_a_solution_comes_with_its_gap(crossings: Tensor) -> None:
+def test_codes_are_as_near_as_asked(crossings: Tensor) -> None:
     coder = OlshausenField(OlshausenFieldSettings(units=16, penalty=0.3, batch=50, gap=1e-5))
     coder.fit(crossings[:300])
-    found = coder.solve(crossings[:40])
-    exact = duality_gap(crossings[:40], coder.dictionary, found.code, 0.3)
+    exact = duality_gap(crossings[:40], coder.dictionary, coder.encode(crossings[:40]), 0.3)
     assert (exact <= 2e-5 * crossings[:40].double().square().sum(1)).all()
-    assert found.steps.max() > 0
 
 
 @pytest.mark.parametrize("update", ["gradient", "online"])

@@ -10,7 +10,6 @@ from sparsebench.suites.workloads.sparse_coding.models.coder import DivergedErro
 from sparsebench.suites.workloads.sparse_coding.models.lista import LISTA, NETWORK, LISTASettings, shrink
 from sparsebench.suites.workloads.sparse_coding.solvers.fista import fista
 from sparsebench.suites.workloads.sparse_coding.solvers.ista import ista
-from sparsebench.suites.workloads.sparse_coding.solvers.lasso_gap import objective
 
 PENALTY = 0.1
 
@@ -25,6 +24,12 @@ def problem(count: int, *, seed: int = 0, units: int = 24, pixels: int = 16) -> 
     places = torch.rand(count, units, generator=draw).argsort(1)[:, :3]
     code.scatter_(1, places, 0.5 + torch.rand(count, 3, generator=draw, dtype=torch.float64))
     return code @ atoms, atoms
+
+
+def objective(images: Tensor, dictionary: Tensor, code: Tensor, penalty: float) -> Tensor:
+    """Return ½‖x − a D‖² + λ‖a‖₁ of every image, float64 (n,)."""
+    a = (code if code.layout == torch.strided else code.to_dense()).double()
+    return 0.5 * (images.double() - a @ dictionary.double()).square().sum(1) + penalty * a.abs().sum(1)
 
 
 def model(**settings: object) -> LISTA:

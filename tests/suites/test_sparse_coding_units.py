@@ -162,17 +162,6 @@ def test_what_a_model_learns_does_not_depend_on_units(name: str) -> None:
         assert model.partial_fit(images * size) == again.partial_fit(images * size)
 
 
-def test_a_model_that_is_asked_for_solutions_tells_gaps_in_the_units_of_images() -> None:
-    images, _ = drawn()
-    model = MODELS["olshausen-field"](8.0)
-    model.fit(images * 8.0)
-    assert isinstance(model, OlshausenField)
-    found = model.solve(images * 8.0)
-    assert torch.equal(found.code.to_dense(), model.encode(images * 8.0).to_dense())
-    exact = duality_gap(images * 8.0, model.dictionary, found.code, 0.8)
-    torch.testing.assert_close(found.gap, exact, rtol=0, atol=1e-4)
-
-
 def test_a_state_of_before_units_is_in_unit_1() -> None:
     images, _ = drawn()
     model = MODELS["k-winners"](1.0)

@@ -10,13 +10,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sparsebench.representations.base import Representation, Spec
+from sparsebench.representations.base import Representation
 from sparsebench.representations.formats.dense import Dense
 from sparsebench.suites.cell import DTYPES, Case
-from sparsebench.suites.workloads.problem import Action, Problem, Quality
+from sparsebench.suites.workloads.problem import Action, Quality
 from sparsebench.suites.workloads.sparse_coding import quality, record
 from sparsebench.suites.workloads.sparse_coding.models.coder import SparseCoder
 from sparsebench.suites.workloads.sparse_coding.solvers.code_layouts import strided
+from sparsebench.suites.workloads.sparse_coding.stored_code import StoredCode
 from sparsebench.suites.workloads.sparse_coding.trained import TrainedCoder
 
 MAIN: dict[str, str] = {"digits": "l1_clipped", "patches": "squared"}
@@ -30,14 +31,11 @@ def copied(coder: SparseCoder, device: str, dtype: torch.dtype) -> SparseCoder:
     return copy
 
 
-class ModelProblem(Problem):
+class ModelProblem(StoredCode):
     """Decoding: r = O @ W with the code that the model gave these images, held in a representation.
 
     Its quality is that of the model on all test images, whichever of them are timed: rows of one model agree.
     """
-
-    operation = "matmul"
-    """What a representation is asked, for its Spec."""
 
     def __init__(self, case: Case, device: str, trained: TrainedCoder, images: Tensor) -> None:
         """Take a model and images (n, d)."""
@@ -47,16 +45,6 @@ class ModelProblem(Problem):
         self.images = images.to(device, dtype)
         self.tensor = strided(self.coder.encode(self.images))
 
-    def spec(self) -> Spec:
-        """Ask for the operation on the code (n, N)."""
-        return Spec(
-            operation=self.operation,
-            shape=tuple(self.tensor.shape),
-            dtype=self.tensor.dtype,
-            device=self.device,
-            pattern=self.case.pattern,
-        )
-
     def references(self) -> Mapping[str, Action]:
         """Return decoding the dense code."""
         built = Dense.build(self.tensor)
@@ -65,10 +53,6 @@ class ModelProblem(Problem):
     def action(self, cls: type[Representation], built: Representation) -> Action:
         """Return decoding the stored code."""
         return lambda: self.coder.decode(built)
-
-    def outputs(self, result: Any) -> tuple[Tensor, ...]:
-        """Return the result, strided."""
-        return (result.to_dense() if isinstance(result, Representation) else result.detach(),)
 
     def oracle(self) -> tuple[Tensor, ...]:
         """Return the dense code decoded in float64."""
@@ -121,14 +105,6 @@ class EncodeModelProblem(ModelProblem):
     def useful_flops(self) -> float:
         """Return 2 · multiply-adds of the model, as it counts them."""
         return 2.0 * len(self.images) * self.coder.multiply_adds()
-
-    def native_parts(self) -> tuple[str, ...]:
-        """Return none: it stands on the build alone."""
-        return ()
-
-    def builds_inside(self) -> bool:
-        """Return True."""
-        return True
 
     def artifact(self, result: Any) -> tuple[str, Mapping[str, np.ndarray]] | None:
         """Return what the report draws; see record.model_artifact."""

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from torch import Tensor
 
 from sparsebench.suites.workloads.sparse_coding.models.dictionary_learning import DictionaryLearner, DictionarySettings
 from sparsebench.suites.workloads.sparse_coding.solvers.fista import fista, fista_multiply_adds
 from sparsebench.suites.workloads.sparse_coding.solvers.ista import ista
-from sparsebench.suites.workloads.sparse_coding.solvers.lasso_gap import Solution, check_lasso_settings
-from sparsebench.suites.workloads.sparse_coding.solvers.units import penalty_in, scaled
+from sparsebench.suites.workloads.sparse_coding.solvers.lasso_gap import check_lasso_settings
+from sparsebench.suites.workloads.sparse_coding.solvers.units import penalty_in
 
 INFERENCES = {"fista": fista, "ista": ista}
 
@@ -50,26 +50,12 @@ class OlshausenField(DictionaryLearner):
     name = "olshausen-field"
     settings: OlshausenFieldSettings
 
-    def solve(self, images: Tensor) -> Solution:
-        """Return the codes of images (n, d) with their duality gaps and steps; `encode` without them.
-
-        Raises:
-            ValueError: if images are no finite (n, d), or not as wide as those learned from.
-            RuntimeError: if nothing has been learned.
-        """
-        self._pixels_known()
-        found = self._solve(self._checked(images, least=0), warn=True)
-        return replace(found, code=scaled(found.code, self._power), gap=scaled(found.gap, 2 * self._power))
-
-    def _solve(self, images: Tensor, warn: bool) -> Solution:
+    def _codes(self, images: Tensor, warn: bool) -> Tensor:
         s = self.settings
         return INFERENCES[s.inference](
             images, self._dictionary, penalty_in(s.penalty, self._power),
             positive=s.positive, gap=s.gap, steps_limit=s.steps_limit, warn=warn,
-        )  # fmt: skip
-
-    def _codes(self, images: Tensor, warn: bool) -> Tensor:
-        return self._solve(images, warn).code
+        ).code  # fmt: skip
 
     def multiply_adds(self) -> int:
         """Return those of plain (F)ISTA at its limit of steps, N·d + steps·N²; working sets need far fewer."""

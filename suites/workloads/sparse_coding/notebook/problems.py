@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from sparsebench.representations.base import Representation, Spec
+from sparsebench.representations.base import Representation
 from sparsebench.suites.cell import DTYPES, Case
-from sparsebench.suites.workloads.problem import Action, Problem, Quality
+from sparsebench.suites.workloads.problem import Action, Quality
 from sparsebench.suites.workloads.sparse_coding import quality
 from sparsebench.suites.workloads.sparse_coding.notebook import operations
 from sparsebench.suites.workloads.sparse_coding.notebook.conserved_flow import Settings
+from sparsebench.suites.workloads.sparse_coding.stored_code import StoredCode
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -37,14 +37,11 @@ class Batch:
     trivial: Mapping[str, float]
 
 
-class CodeProblem(Problem):
+class CodeProblem(StoredCode):
     """What the three operations share: a batch of images, the network, and the code with its largest entries.
 
     The code is made on the CPU whatever the device, so that a case means the same everywhere.
     """
-
-    operation = "matmul"
-    """What a representation is asked, for its Spec."""
 
     def __init__(self, case: Case, device: str, batch: Batch) -> None:
         self.case, self.device, self.settings = case, device, batch.settings
@@ -58,23 +55,13 @@ class CodeProblem(Problem):
         self.dictionary = batch.dictionary.to(device, dtype)
         self.thresholds = batch.thresholds.to(device, dtype)
 
-    def spec(self) -> Spec:
-        """Ask for the operation on the code (n, units)."""
-        return Spec(
-            operation=self.operation,
-            shape=tuple(self.tensor.shape),
-            dtype=self.tensor.dtype,
-            device=self.device,
-            pattern=self.case.pattern,
-        )
-
-    def outputs(self, result: Any) -> tuple[Tensor, ...]:
-        """Return the result as a tuple."""
-        return result if isinstance(result, tuple) else (result,)
-
     def quality(self, outputs: tuple[Tensor, ...]) -> Quality:
         """Return the mean over the images of Σ|v − r|, what dropping entries costs, and all other figures."""
-        return self._quality_of(self.tensor.double() @ self.dictionary.double())
+        return self._quality_of(self._decoded)
+
+    @cached_property
+    def _decoded(self) -> Tensor:
+        return self.tensor.double() @ self.dictionary.double()
 
     def _quality_of(self, reconstructions: Tensor) -> Quality:
         figures: dict[str, float | None] = {**quality.measure(self.images, self.tensor, reconstructions)}
@@ -104,11 +91,7 @@ class DecodeProblem(CodeProblem):
 
     def oracle(self) -> tuple[Tensor, ...]:
         """Return r in float64."""
-        return (self._exact,)
-
-    @cached_property
-    def _exact(self) -> Tensor:
-        return self.tensor.double() @ self.dictionary.double()
+        return (self._decoded,)
 
     def useful_flops(self) -> float:
         """Return 2 · entries · pixels."""
@@ -135,10 +118,6 @@ class EncodeProblem(CodeProblem):
         """Return encoding into a new representation; `built` is not used."""
         return lambda: cls.build(self._encode(), self.case.pattern)
 
-    def outputs(self, result: Any) -> tuple[Tensor, ...]:
-        """Return the code, strided."""
-        return (result.to_dense() if isinstance(result, Representation) else result,)
-
     def oracle(self) -> tuple[Tensor, ...]:
         """Return the code in float64, its largest entries chosen in float64 too."""
         return (self._exact,)
@@ -150,14 +129,6 @@ class EncodeProblem(CodeProblem):
     def useful_flops(self) -> float:
         """Return those of V Wᵀ, which is dense: 2 · images · pixels · units."""
         return 2.0 * self.images.numel() * len(self.dictionary)
-
-    def native_parts(self) -> tuple[str, ...]:
-        """Return none: it stands on the build alone."""
-        return ()
-
-    def builds_inside(self) -> bool:
-        """Return True."""
-        return True
 
 
 class LearnProblem(CodeProblem):

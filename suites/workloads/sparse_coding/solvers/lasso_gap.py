@@ -35,24 +35,11 @@ class Solution:
     kernel: str
 
 
-def objective(images: Tensor, dictionary: Tensor, code: Tensor, penalty: float) -> Tensor:
-    """Return P(a) = ½‖x − a D‖² + λ‖a‖₁ of every image, float64 (n,).
-
-    With images as columns this is ½‖x − Da‖² + λ‖a‖₁. scikit-learn's `sparse_encode` calls the same λ alpha; its
-    `Lasso` divides the first term by the number of pixels d, so there alpha = λ ÷ d.
-
-    Args:
-        images: x (n, d).
-        dictionary: D (N, d).
-        code: a (n, N), strided or sparse_csr.
-        penalty: λ.
-    """
-    a, r = _residual(images, dictionary, code)
-    return 0.5 * r.square().sum(1) + penalty * a.abs().sum(1)
-
-
 def duality_gap(images: Tensor, dictionary: Tensor, code: Tensor, penalty: float, *, positive: bool = False) -> Tensor:
-    """Return P(a) − D(θ) ≥ P(a) − min P of every image, from scratch in float64, (n,).
+    """Return P(a) − D(θ) ≥ P(a) − min P of every image, P(a) = ½‖x − a D‖² + λ‖a‖₁, from scratch in float64, (n,).
+
+    scikit-learn's `sparse_encode` calls the same λ alpha; its `Lasso` divides the first term by the number of pixels d,
+    so there alpha = λ ÷ d.
 
     D(θ) = ½‖x‖² − ½‖x − θ‖² for θ with |Dθ|∞ ≤ λ (Dθ ≤ λ where codes are positive). θ = s·r, the residual r scaled by
     the s that maximises D among those allowed: xᵀr ÷ ‖r‖² cut to |s| ≤ λ ÷ |Dr|∞ (Fercoq, Gramfort and Salmon 2015,
@@ -66,8 +53,8 @@ def duality_gap(images: Tensor, dictionary: Tensor, code: Tensor, penalty: float
         penalty: λ.
         positive: whether a ≥ 0 is demanded.
     """
-    a, r = _residual(images, dictionary, code)
-    x = images.double()
+    x, a = images.double(), strided(code).double()
+    r = x - a @ dictionary.double()
     correlations = r @ dictionary.double().t()
     largest = (correlations if positive else correlations.abs()).amax(1)
     scale = dual_scale((x * r).sum(1), r.square().sum(1), largest, penalty, positive)
@@ -146,9 +133,3 @@ def check_lasso_settings(penalty: float, gap: float, steps_limit: int) -> None:
         raise ValueError(f"expected a penalty λ > 0, got {penalty}; without one the code is not sparse")
     if not (math.isfinite(gap) and gap >= 0) or steps_limit < 1:
         raise ValueError(f"expected gap ≥ 0 and at least one step, got {gap} and {steps_limit}")
-
-
-def _residual(images: Tensor, dictionary: Tensor, code: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the code, strided, and x − a D, both float64."""
-    a = strided(code).double()
-    return a, images.double() - a @ dictionary.double()
