@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from sparsebench.suites.workloads.data import ENVIRONMENT, DataError, Digits, data_folder, digits
-from sparsebench.suites.workloads.sparse_coding import quality, record
+from sparsebench.suites.workloads.sparse_coding import record
 from sparsebench.suites.workloads.sparse_coding.notebook import operations
 from sparsebench.suites.workloads.sparse_coding.notebook.conserved_flow import (
     DivergedError,
@@ -202,28 +202,6 @@ def test_of_equal_entries_the_first_are_kept() -> None:
         operations.keep_largest(torch.zeros(1, 2), 3)
     with pytest.raises(ValueError, match="expected a sparsity in"):
         operations.kept_entries(100, 1.5)
-
-
-def test_figures_by_hand() -> None:
-    code = torch.tensor([[0.005, 0.6, 0.2], [0.01, 0.02, 0.9]], dtype=torch.float64)
-    assert quality.activity(code) == pytest.approx(
-        {"l0_weak": 2.0, "l0_strong": 1.0, "dead_units": 1.0, "code_sum": 0.8675}
-    )
-    images = torch.tensor([[1.0, 0.0], [0.5, 0.5]])
-    assert quality.l1(images, torch.zeros(2)) == 1.0
-    near = torch.tensor([[0.5, 0.25], [0.5, 0.5]])
-    figures = quality.errors(images, near)
-    assert figures["l1"] == 0.375
-    assert figures["kl"] == pytest.approx((math.log(2) - 1 + 0.5 + 0.25) / 2)  # the second image is met exactly
-
-
-def test_trivial_rows_stand_in_order(offline: Digits) -> None:
-    used = offline.images[:300]
-    rows = quality.trivial_rows(used)
-    assert rows["all_zero"] == pytest.approx(used.double().sum(1).mean().item())
-    assert rows["pca_100_clipped"] < rows["pca_100"] < rows["median_image"] < rows["all_zero"]
-    two = quality.trivial_rows(used[:2])  # two images lie on one component
-    assert two["pca_100"] == pytest.approx(0, abs=1e-9)
 
 
 def test_a_training_is_kept_without_loss(offline: Digits, small: Learned, tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 import torch
 from torch import Tensor
@@ -11,6 +13,7 @@ from sparsebench.suites.workloads.sparse_coding import quality
 from sparsebench.suites.workloads.sparse_coding.models import routed_autoencoder, routed_features, routed_pursuit
 from sparsebench.suites.workloads.sparse_coding.models.routed_autoencoder import RoutedAutoencoder, RoutedSettings
 from sparsebench.suites.workloads.sparse_coding.solvers.omp import omp
+from sparsebench.suites.workloads.sparse_coding.trained import one_thread
 
 DOUBLE = torch.float64
 
@@ -22,6 +25,12 @@ def drawn(*shape: int, seed: int = 0) -> Tensor:
 def atoms_of(count: int, pixels: int, seed: int = 0) -> Tensor:
     atoms = drawn(count, pixels, seed=seed)
     return atoms / atoms.norm(dim=1, keepdim=True)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread() -> Iterator[None]:
+    with one_thread():  # tiny products: a second thread costs more than it brings
+        yield
 
 
 def sums(count: int, *, seed: int, units: int = 40, pixels: int = 25, k: int = 3) -> Tensor:
