@@ -17,12 +17,17 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 TRAINED = tuple(name for name in BUILTIN if load(name).trains())
 
 
-def loads(name: str) -> str:
-    """Return a name, or skip with the reason why its class cannot be used here."""
+def reason_against(name: str) -> str | None:
+    """Return why a class cannot be used here, or None."""
     cls = load(name)
     missing = missing_requirements(cls)
     spec = Spec(operation="matmul", shape=(8, 8), dtype=torch.float32, device="cpu")
-    reason = f"needs {', '.join(missing)}" if missing else cls.unsupported(spec)
+    return f"needs {', '.join(missing)}" if missing else cls.unsupported(spec)
+
+
+def loads(name: str) -> str:
+    """Return a name, or skip with the reason why its class cannot be used here."""
+    reason = reason_against(name)
     if reason:
         pytest.skip(reason)
     return name
@@ -88,12 +93,6 @@ def test_autocast_gives_what_it_gives_of_dense_layers(name: str, make: Any, dtyp
         assert all(place.any() for place in places.values())
 
 
-def _both(name: str, make: Any) -> tuple[nn.Module, Tensor]:
-    torch.manual_seed(5)
-    model, x = make()
-    return convert(model, loads(name), "element", 0.5), x
-
-
 def _passes(model: Any, run: Any, x: Tensor) -> tuple[Tensor, list[Tensor]]:
     """Return the output of `run`, and the gradients that it leaves in a model's parameters."""
     for parameter in model.parameters():
@@ -103,20 +102,39 @@ def _passes(model: Any, run: Any, x: Tensor) -> tuple[Tensor, list[Tensor]]:
     return output.detach(), [parameter.grad.clone() for parameter in model.parameters()]
 
 
+class Formats(nn.Module):
+    """Run one network in every format that can be used here: what is compiled once costs seconds once."""
+
+    def __init__(self, dense: nn.Module) -> None:
+        super().__init__()
+        usable = [name for name in BUILTIN if reason_against(name) is None]
+        self.nets = nn.ModuleDict({name: convert(dense, name, "element", 0.5) for name in usable})
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        return {name: net(x) for name, net in self.nets.items()}
+
+
+def _together(outputs: dict[str, Tensor]) -> Tensor:
+    return torch.stack(list(outputs.values()))
+
+
 # Dynamo looks at .grad of every tensor that it guards, and is warned by torch itself
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")
 @pytest.mark.parametrize("backend", ["eager", "aot_eager"])
 @pytest.mark.parametrize("make", [_mlp, _cnn])
-@pytest.mark.parametrize("name", BUILTIN)
-def test_a_compiled_model_gives_what_the_eager_one_gives(name: str, make: Any, backend: str) -> None:
-    model, x = _both(name, make)
+def test_a_compiled_model_gives_what_the_eager_one_gives(make: Any, backend: str) -> None:
+    torch.manual_seed(5)
+    dense, x = make()
+    model = Formats(dense)
     torch.compiler.reset()
     compiled = torch.compile(model, backend=backend)
     for _ in range(2):  # the second time with other values: nothing may be remembered of the first
-        want, gradients = _passes(model, model, x)
-        got, found = _passes(model, compiled, x)
-        torch.testing.assert_close(got, want)
-        torch.testing.assert_close(found, gradients)
+        want, gradients = _passes(model, lambda x: _together(model(x)), x)
+        got, found = _passes(model, lambda x: _together(compiled(x)), x)
+        for name, one, other in zip(model.nets, got, want, strict=True):
+            torch.testing.assert_close(one, other, msg=lambda text, name=name: f"{name}: {text}")
+        for (name, _), one, other in zip(model.named_parameters(), found, gradients, strict=True):
+            torch.testing.assert_close(one, other, msg=lambda text, name=name: f"gradient of {name}: {text}")
         with torch.no_grad():
             for parameter in model.parameters():
                 parameter.mul_(2)
