@@ -24,7 +24,13 @@ import torch
 import triton
 from triton.backends.compiler import GPUTarget
 
-DTYPES: tuple[torch.dtype, ...] = (torch.float32, torch.float16, torch.bfloat16)
+from sparsebench.kernels.block_sparse import triton_sources as block_sparse
+from sparsebench.kernels.block_sparse.triton_tiles import Limits
+from sparsebench.kernels.common.triton_launch import DTYPES
+from sparsebench.kernels.common.triton_sources import Source
+from sparsebench.kernels.csr import triton_sources as csr
+from sparsebench.kernels.plane_conv import triton_sources as plane_conv
+from sparsebench.kernels.sparse_codes import triton_sources as sparse_codes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +81,7 @@ class Compiled:
         shared_bytes: of a program.
         matrix: the matrix instructions that occur, as "HGMMA", each with how often it stands in the code.
         bulk_loads: how often a bulk tensor load (UTMALDG) stands in the code.
+        banned: what no kernel may have that it has: "atomics", which add in any order, and "TF32".
         error: why it does not compile, in one line, or None; the numbers are 0 then.
     """
 
@@ -86,6 +93,7 @@ class Compiled:
     shared_bytes: int = 0
     matrix: dict[str, int]
     bulk_loads: int = 0
+    banned: tuple[str, ...] = ()
     error: str | None = None
 
     def line(self) -> str:
@@ -119,7 +127,7 @@ def faults(row: Compiled) -> list[str]:
         "no bulk loads": "descriptors" in row.kernel and row.bulk_loads == 0,
         "bulk loads without descriptors": "descriptors" not in row.kernel and row.bulk_loads != 0,
     }
-    return [name for name, wrong in found.items() if wrong]
+    return [*(name for name, wrong in found.items() if wrong), *row.banned]
 
 
 _PRODUCTS = ("multiply", "sample", "gather", "reduce")
@@ -203,37 +211,18 @@ def _block(text: str) -> tuple[int, int]:
     return int(height), int(width)
 
 
-def _block_sparse(target: Target, dtype: torch.dtype, blocks: Blocks, every_candidate: bool) -> dict[str, Any]:
-    from sparsebench.kernels.block_sparse.triton_sources import compile_sources
-    from sparsebench.kernels.block_sparse.triton_tiles import Limits
-
+def _block_sparse(target: Target, dtype: torch.dtype, blocks: Blocks, every_candidate: bool) -> dict[str, Source]:
     limits = Limits(shared=target.shared, descriptors=target.descriptors, deep=target.backend == "cuda")
-    return dict(compile_sources(dtype, limits, blocks, every_candidate=every_candidate))
+    return block_sparse.compile_sources(dtype, limits, blocks, every_candidate=every_candidate)
 
 
-def _csr(target: Target, dtype: torch.dtype, blocks: Blocks, every_candidate: bool) -> dict[str, Any]:
-    from sparsebench.kernels.csr.triton import compile_sources
-
-    return {name: (source, {}) for name, source in compile_sources(dtype).items()}  # one form, launched with defaults
-
-
-def _plane_conv(target: Target, dtype: torch.dtype, blocks: Blocks, every_candidate: bool) -> dict[str, Any]:
-    from sparsebench.kernels.plane_conv.triton_sources import compile_sources
-
-    return dict(compile_sources(dtype, nvidia=target.backend == "cuda", blocks=blocks))
-
-
-def _sparse_codes(target: Target, dtype: torch.dtype, blocks: Blocks, every_candidate: bool) -> dict[str, Any]:
-    from sparsebench.kernels.sparse_codes.triton import compile_sources
-
-    return dict(compile_sources(dtype))
-
-
-SOURCES: dict[str, Callable[[Target, torch.dtype, Blocks, bool], dict[str, Any]]] = {
+SOURCES: dict[str, Callable[[Target, torch.dtype, Blocks, bool], dict[str, Source]]] = {
     "block_sparse": _block_sparse,
-    "csr": _csr,
-    "plane_conv": _plane_conv,
-    "sparse_codes": _sparse_codes,
+    "csr": lambda target, dtype, *_: csr.compile_sources(dtype),
+    "plane_conv": lambda target, dtype, blocks, _: plane_conv.compile_sources(
+        dtype, nvidia=target.backend == "cuda", blocks=blocks
+    ),
+    "sparse_codes": lambda target, dtype, *_: sparse_codes.compile_sources(dtype),
 }
 """For each package of kernels, what gives its sources by name, each with the options it is compiled with."""
 
@@ -260,7 +249,12 @@ def _compile(target: Target, dtype: torch.dtype, name: str, source: Any, options
     shared = int(made.metadata.shared)
     if target.backend == "hip":
         return Compiled(**labels, shared_bytes=shared, **_read_amd(made.asm["amdgcn"], target))
-    return Compiled(**labels, shared_bytes=shared, **_read_nvidia(made.asm["cubin"], target))
+    banned = tuple(name for name, pattern in _BANNED.items() if re.search(pattern, made.asm["ptx"], re.MULTILINE))
+    return Compiled(**labels, shared_bytes=shared, banned=banned, **_read_nvidia(made.asm["cubin"], target))
+
+
+_BANNED = {"atomics": r"^\s*(@\S+\s+)?(atom|red)\.", "TF32": r"\.tf32\b"}
+"""Instructions of PTX that no kernel may have."""
 
 
 def _read_nvidia(cubin: bytes, target: Target) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from sparsebench.kernels.plane_conv.geometry import Geometry, Pair
+from sparsebench.representations.operands import check_operand
 
 if TYPE_CHECKING:
     from sparsebench.representations.base import Representation
@@ -33,18 +34,6 @@ def weight_shape(self: Representation, operation: str) -> tuple[int, int, int, i
         raise ValueError(f"expected {what} for {operation}, got shape {self.shape}; store a 4-D tensor")
     first, second, third, fourth = self.shape
     return first, second, third, fourth
-
-
-def check_operand(self: Representation, name: str, tensor: Tensor, sizes: tuple[int | None, ...]) -> None:
-    """Raise ValueError unless a tensor is strided, of these sizes (None: any), and of self's dtype and device."""
-    fits = tensor.dim() == len(sizes) and all(s in (None, got) for s, got in zip(sizes, tensor.shape, strict=True))
-    if not fits or tensor.layout != torch.strided:
-        want = ", ".join("any" if size is None else str(size) for size in sizes)
-        raise ValueError(f"expected strided {name} ({want}), got {tensor.layout} {tuple(tensor.shape)}; reshape it")
-    if tensor.dtype != self.dtype or tensor.device != self.device:
-        raise ValueError(
-            f"expected {name} in {self.dtype} on {self.device}, got {tensor.dtype} on {tensor.device}; convert it"
-        )
 
 
 def conv2d(self: Representation, x: Tensor, stride: Pair, padding: Pair, dilation: Pair) -> Tensor:

@@ -5,24 +5,13 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
 
-Result = TypeVar("Result")
-
 _MARK_BYTES = 1_234_577
 """Size of the allocation that parts one call from the next in memray's record; nobody asks for it by chance."""
-
-
-def peak_allocation(call: Callable[[], Result], device: str | torch.device = "cpu") -> tuple[Result, int]:
-    """Run a call once and return its result with the peak of bytes that it allocated, the result's own included.
-
-    See `peak_allocations`.
-    """
-    results, peaks = peak_allocations([call], device)
-    return results[0], peaks[0]
 
 
 def peak_allocations(

@@ -10,19 +10,11 @@ import torch
 from torch import Tensor
 
 from sparsebench.kernels.plane_conv.geometry import Pair
-from sparsebench.representations import _derived_conv
+from sparsebench.representations import _derived_conv, operations
+from sparsebench.representations.operands import check_operand
 from sparsebench.representations.pattern import Pattern
-
-OPERATIONS: tuple[str, ...] = (
-    "matmul",
-    "rmatmul",
-    "sampled_matmul",
-    "conv2d",
-    "conv2d_input",
-    "conv2d_values",
-    "conv2d_with",
-)
-"""What can be asked of a representation; `Representation.provenance` answers for each one."""
+from sparsebench.representations.sources import coo_matrix as coo_matrix  # what a plug-in needs, from one module
+from sparsebench.representations.sources import strided_matrix as strided_matrix
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +44,7 @@ class Spec:
     """What a representation would be asked to do; `Representation.unsupported` judges it before anything is built.
 
     Attributes:
-        operation: "build" or one of OPERATIONS; "train" stands for matmul with both gradients.
+        operation: "build" or one of `operations.names()`; "train" stands for matmul with both gradients.
         shape: (m, k) of a matrix, (out, in, kh, kw) of a convolution weight, or (n, c, h, w) of activations.
         dtype: of the values.
         device: "cpu" or "cuda".
@@ -130,9 +122,13 @@ class Representation(ABC):
         """Return why `spec` cannot be done, in one line, or None if it can."""
         return None
 
-    def kernel(self, operation: str) -> str:
-        """Return the name of the kernel that `operation` runs on; a dispatching subclass says which was chosen."""
-        return f"{self.name}:{self.provenance(operation)}"
+    def own_kernel(self, operation: str) -> str:
+        """Return the name of the kernel that an operation of the class's own runs on."""
+        return f"{self.name}:native"
+
+    def origin(self, operation: str) -> str:
+        """Return "native", "derived" or "missing": what `provenance` says of the class, unless this object differs."""
+        return self.provenance(operation)
 
     @property
     def values(self) -> Tensor:
@@ -230,61 +226,38 @@ class Representation(ABC):
 
     @classmethod
     def provenance(cls, operation: str) -> str:
-        """Return "native", "derived" or "missing" for one of OPERATIONS."""
-        if cls.native(operation) or (operation == "rmatmul" and cls.native("transpose")):
+        """Return "native", "derived" or "missing" for one of `operations.names()`."""
+        way = operations.get(operation).derivation(cls)
+        if cls.native(operation) or (way is not None and way.native):
             return "native"
-        if operation == "sampled_matmul" or (operation == "conv2d_values" and not cls.native("sampled_matmul")):
-            return "missing"
-        return "derived"
+        return "missing" if way is None else "derived"
+
+    def kernel(self, operation: str) -> str:
+        """Return the name of the kernel that `operation` runs on; of what is derived, how and from what."""
+        origin = self.origin(operation)
+        if origin == "native" and self.native(operation):
+            return self.own_kernel(operation)
+        way = operations.get(operation).derivation(type(self))
+        if way is None:
+            return f"{self.name}:missing"
+        return way.kernel.format(way.base if way.base == operations.TO_DENSE else self.kernel(way.base))
 
     @classmethod
     def trains(cls) -> bool:
         """Tell whether it has what training needs: values, with_values, and all three products, none through dense."""
-        own = all(cls.native(part) for part in ("values", "with_values", "sampled_matmul"))
-        return own and cls.provenance("rmatmul") == "native"
+        products = (name for name in operations.names() if operations.get(name).trains)
+        own = all(cls.native(part) for part in ("values", "with_values"))
+        return own and all(cls.provenance(name) == "native" for name in products)
+
+    def check_operands(self, operation: str, *operands: Tensor) -> None:
+        """Raise ValueError unless these are strided operands of a matrix product, of its shapes, our dtype and device.
+
+        The dtype is never converted: a product in another one would be another product.
+        """
+        sizes = dict(zip("mk", self.matrix_shape, strict=True))
+        for (name, letters), tensor in zip(operations.get(operation).operands.items(), operands, strict=True):
+            check_operand(self, name, tensor, tuple(sizes.get(letter) for letter in letters))
+            sizes.update(zip(letters, tensor.shape, strict=True))
 
     def __repr__(self) -> str:
         return f"<{self.name} {self.shape} {self.dtype} on {self.device}, {self.storage().stored_bytes} bytes>"
-
-
-def strided_matrix(tensor: Tensor) -> Tensor:
-    """Return a tensor of any layout as a detached strided matrix (m, k); 4-D weights become (out, in·kh·kw).
-
-    The result may share memory with `tensor`: copy before keeping it.
-
-    Raises:
-        ValueError: if the tensor is neither 2-D nor 4-D.
-    """
-    check_dimensions(tensor)
-    dense = tensor.detach() if tensor.layout == torch.strided else tensor.detach().to_dense()
-    return dense.reshape(dense.shape[0], -1) if dense.dim() == 4 else dense
-
-
-def coo_matrix(tensor: Tensor) -> Tensor:
-    """Return a tensor of any layout as a coalesced sparse COO matrix (m, k), without going through dense.
-
-    Explicit zeros are dropped and duplicates added up, so that equal tensors give equal results. A new tensor.
-
-    Raises:
-        ValueError: if the tensor is neither 2-D nor 4-D.
-    """
-    check_dimensions(tensor)
-    if tensor.layout == torch.strided:
-        found: Tensor = strided_matrix(tensor).to_sparse_coo()
-        return found
-    coo = tensor.detach().to_sparse_coo().coalesce()
-    keep = coo.values() != 0
-    return torch.sparse_coo_tensor(
-        coo.indices()[:, keep], coo.values()[keep], tuple(coo.shape), is_coalesced=True, check_invariants=False
-    )
-
-
-def check_dimensions(tensor: Tensor) -> None:
-    """Raise ValueError unless the tensor can be stored: a matrix of any layout, or a strided 4-D weight."""
-    strided = tensor.layout == torch.strided
-    if tensor.dim() == 2 or (tensor.dim() == 4 and strided):
-        return
-    raise ValueError(
-        f"expected a matrix (m, k) of any layout or a strided weight (out, in, kh, kw), "
-        f"got {tensor.dim()}-D with layout {tensor.layout}; reshape it first"
-    )

@@ -9,10 +9,9 @@ from typing import Self
 import torch
 from torch import Tensor
 
+from sparsebench.representations._plane_scores import SCORES as SCORES
+from sparsebench.representations._plane_scores import above, check_dense, checked, score_of
 from sparsebench.representations.base import Storage
-
-SCORES: tuple[str, ...] = ("max", "sum", "norm")
-"""What `PlaneTensor.top_k` can rank planes by: max |x|, Σ |x|, or √Σ x²."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -58,8 +57,8 @@ class PlaneTensor:
         Raises:
             ValueError: if x is not 4-D and strided, or the tolerance is negative.
         """
-        _check_dense(x)
-        return cls._pick(x, _above(x, _checked(tolerance)))
+        check_dense(x)
+        return cls._pick(x, above(x, checked(tolerance)))
 
     @classmethod
     def top_k(cls, x: Tensor, k: int, by: str = "max") -> Self:
@@ -75,15 +74,15 @@ class PlaneTensor:
         Raises:
             ValueError: if x is not 4-D and strided, k lies outside its range, or there is no such score.
         """
-        _check_dense(x)
+        check_dense(x)
         if by not in SCORES:
             raise ValueError(f"expected a score of {', '.join(SCORES)}, got {by!r}; choose one")
         if not 0 <= k <= x.shape[1]:
             raise ValueError(f"expected k in [0, {x.shape[1]}], as there are so many planes in a row, got {k}")
-        stored = _above(x, 0.0)
+        stored = above(x, 0.0)
         if k == 0 or not x.numel():
             return cls._pick(x, torch.zeros_like(stored))
-        score = torch.where(stored, _score(x, by), -1.0)
+        score = torch.where(stored, score_of(x, by), -1.0)
         least = score.topk(k, dim=1).values[:, -1:]
         better, equal = score > least, score == least
         # topk breaks ties anyhow; here the first of equals win, whatever the device
@@ -165,7 +164,7 @@ class PlaneTensor:
         Raises:
             ValueError: if the tolerance is negative.
         """
-        keep = _above(self.values[:, None], _checked(tolerance)).flatten().nonzero().flatten()
+        keep = above(self.values[:, None], checked(tolerance)).flatten().nonzero().flatten()
         return self._at(self.shape, self.places()[keep], self.values.index_select(0, keep))
 
     def largest(self, k: int, by: str = "max") -> Self:
@@ -176,7 +175,7 @@ class PlaneTensor:
         """
         if by not in SCORES or k < 0:
             raise ValueError(f"expected k of at least 0 and a score of {', '.join(SCORES)}, got {k} and {by!r}")
-        score = _score(self.values[:, None], by).flatten()
+        score = score_of(self.values[:, None], by).flatten()
         order = torch.argsort(score, descending=True, stable=True)
         order = order[torch.argsort(self.rows()[order], stable=True)]
         starts = torch.repeat_interleave(self.crow[:-1].long(), self.crow.diff(), output_size=self.planes)
@@ -284,35 +283,3 @@ class PlaneTensor:
         ):
             if mine != theirs:
                 raise ValueError(f"expected an operand of {name} {mine}, got {theirs}; convert it")
-
-
-def _above(x: Tensor, tolerance: float) -> Tensor:
-    """Return where a plane of x (d0, d1, h, w) has an |x| above the tolerance, or NaN: bool (d0, d1)."""
-    if not x.numel():
-        return torch.zeros(x.shape[:2], dtype=torch.bool, device=x.device)
-    return ~(x.detach().abs().amax((2, 3)) <= tolerance)
-
-
-def _score(x: Tensor, by: str) -> Tensor:
-    """Return how good each plane is, (d0, d1), in at least float32; NaN is best."""
-    size = x.detach().abs()
-    size = size.float() if size.dtype in (torch.float16, torch.bfloat16) else size
-    if by == "max":
-        score = size.amax((2, 3))
-    else:
-        score = size.sum((2, 3)) if by == "sum" else torch.linalg.vector_norm(size, dim=(2, 3))
-    return score.nan_to_num(nan=torch.inf, posinf=torch.inf)
-
-
-def _check_dense(x: Tensor) -> None:
-    if x.dim() != 4 or x.layout != torch.strided or not x.is_floating_point():
-        raise ValueError(
-            f"expected a strided tensor (d0, d1, h, w) of floating point, got {tuple(x.shape)} {x.layout} {x.dtype}; "
-            f"x[None] makes a batch of one sample"
-        )
-
-
-def _checked(tolerance: float) -> float:
-    if not tolerance >= 0.0:
-        raise ValueError(f"expected a tolerance of at least 0, got {tolerance}; 0 keeps whatever is not 0")
-    return tolerance

@@ -90,6 +90,8 @@ class Cell:
     time_spread: float | None = None
     reference: str | None = None
     reference_time_s: float | None = None
+    wall_time_s: float | None = None
+    reference_wall_time_s: float | None = None
     speedup: float | None = None
     speedup_low: float | None = None
     speedup_high: float | None = None
@@ -143,6 +145,15 @@ IDENTITY: tuple[str, ...] = (
 def cell_key(row: dict[str, Any]) -> str:
     """Return the identity of a journal's row as one string."""
     return "|".join(f"{row[column]}" for column in IDENTITY)
+
+
+def cell_of(row: dict[str, Any]) -> Cell:
+    """Return a journal's row as a cell: a newer version's columns are left out, what an older one lacks is None.
+
+    Raises:
+        TypeError, ValueError: if it lacks what says which cell it is, or has a status that is unknown here.
+    """
+    return Cell(**{name: value for name, value in row.items() if name in COLUMNS})
 
 
 def blank(case: Case, representation: str, device: str, *, status: str, reason: str | None = None) -> Cell:

@@ -14,8 +14,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from sparsebench.representations import registry
-from sparsebench.representations.base import OPERATIONS
+from sparsebench.representations import operations, registry
 from sparsebench.suites import plan
 
 app = typer.Typer(
@@ -55,14 +54,17 @@ def list_() -> None:
             continue
         missing = registry.missing_requirements(cls)
         usable = f"no: needs {', '.join(missing)}" if missing else "yes"
-        own = [part for part in OPERATIONS if cls.provenance(part) == "native"]
+        own = [part for part in operations.names() if cls.provenance(part) == "native"]
         table.add_row(name, entry.package, usable, ", ".join(own), "yes" if cls.trains() else "no")
     console.print(table)
-    suites = Table("suite", "cells quick", "cells full")
+    suites = Table("suite", "usable", "cells quick", "cells full")
     for suite in plan.suites():
+        if why := plan.why_broken(suite, "quick") or plan.why_broken(suite, "full"):
+            suites.add_row(suite, f"no: {why}", "", "")
+            continue
         workload = plan.workload_of(suite)
         counts = [str(len(plan.plan(workload, profile, registry.names()))) for profile in ("quick", "full")]
-        suites.add_row(suite, *counts)
+        suites.add_row(suite, "yes", *counts)
     console.print(suites)
 
 
@@ -101,10 +103,10 @@ def run(
         chosen = machine.chosen_threads(threads)
         machine.set_threads(chosen)
         order = run.Order(
-            suites=plan.choose_suites(suite),
+            suites=_usable(plan.choose_suites(suite), plan.check_profile(profile)),
             representations=plan.choose_representations(representation),
             device=device,
-            profile=plan.check_profile(profile),
+            profile=profile,
             data=folder,
             threads=chosen,
             cell_timeout_s=cell_timeout,
@@ -122,6 +124,20 @@ def run(
     console.print(", ".join(f"{count} {status}" for status, count in statuses.most_common()))
     console.print(f"run: {path}")
     raise typer.Exit(Exit.FAILED_CELLS if run.exit_status(statuses) else Exit.DONE)
+
+
+def _usable(suites: list[str], profile: str) -> list[str]:
+    """Return the suites that can be run, and say of each other one in a line why it is left out.
+
+    Raises:
+        PlanError: if none is left.
+    """
+    broken = {suite: why for suite in suites if (why := plan.why_broken(suite, profile))}
+    for suite, why in broken.items():
+        typer.echo(f"{suite} left out: {why}", err=True)
+    if len(broken) == len(suites):
+        raise plan.PlanError(f"expected a suite that can be run, got {', '.join(suites)}; mend its package")
+    return [suite for suite in suites if suite not in broken]
 
 
 @app.command()

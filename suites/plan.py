@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
 from dataclasses import dataclass
 from pathlib import Path
 
 from sparsebench.representations import registry
+from sparsebench.representations.registry import first_line
 from sparsebench.suites.cell import Case, blank
 from sparsebench.suites.measure.timing import EFFORTS
 from sparsebench.suites.workloads.problem import Workload
 
 HERE = Path(__file__).resolve().parent
+OUTSIDE = HERE / "outside.py"
+"""The bench file of every workload that another package brings."""
+GROUP = "sparsebench.workloads"
+"""Entry-point group in which a package offers workloads: `name = "module"` or `"module:object"`."""
 
 
 class PlanError(ValueError):
@@ -41,8 +47,13 @@ class Planned:
 
 
 def suites() -> dict[str, Path]:
-    """Return the bench files by the name of their suite."""
-    return {path.stem.removeprefix("bench_"): path for path in sorted(HERE.glob("bench_*.py"))}
+    """Return the bench files by the name of their suite: ours first; an entry point may not take a name of ours."""
+    own = {path.stem.removeprefix("bench_"): path for path in sorted(HERE.glob("bench_*.py"))}
+    return own | {name: OUTSIDE for name in sorted(_points()) if name not in own}
+
+
+def _points() -> dict[str, importlib.metadata.EntryPoint]:
+    return {point.name: point for point in importlib.metadata.entry_points(group=GROUP)}
 
 
 def choose_suites(chosen: list[str] | None) -> list[str]:
@@ -87,9 +98,21 @@ def check_profile(profile: str) -> str:
 
 
 def workload_of(suite: str) -> Workload:
-    """Return the workload that a suite's bench file names."""
-    workload: Workload = importlib.import_module(f"sparsebench.suites.bench_{suite}").WORKLOAD
+    """Return the workload that a suite's bench file or entry point names; whatever its import raises is raised."""
+    if suites()[suite] == OUTSIDE:
+        workload: Workload = _points()[suite].load()
+    else:
+        workload = importlib.import_module(f"sparsebench.suites.bench_{suite}").WORKLOAD
     return workload
+
+
+def why_broken(suite: str, profile: str) -> str | None:
+    """Return in one line why a suite cannot list the cases of a profile, or None: others must not suffer from it."""
+    try:
+        strange = {case.suite for case in workload_of(suite).cases(profile)} - {suite}
+    except Exception as error:
+        return f"{type(error).__name__}: {first_line(error)}"
+    return f"expected all cases to be of suite {suite}, got {', '.join(sorted(strange))}" if strange else None
 
 
 def plan(workload: Workload, profile: str, representations: list[str], only: str | None = None) -> list[Planned]:

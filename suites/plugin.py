@@ -17,15 +17,25 @@ import pytest
 
 from sparsebench.suites.cell import Case, Cell, blank
 from sparsebench.suites.measure import machine
-from sparsebench.suites.measure.one_cell import Gauge, ReferenceChoice, failed, measure
+from sparsebench.suites.measure.gauge import Gauge, ReferenceChoice
+from sparsebench.suites.measure.one_cell import failed, measure
 from sparsebench.suites.measure.timing import EFFORTS, Effort, clock_for
-from sparsebench.suites.plan import PlanError, Planned, check_profile, choose_representations, plan
+from sparsebench.suites.plan import (
+    PlanError,
+    Planned,
+    check_profile,
+    choose_representations,
+    choose_suites,
+    plan,
+    workload_of,
+)
 from sparsebench.suites.runner.journal import RunFolder, finite
 from sparsebench.suites.workloads.data import DataError, check_folder, data_folder
-from sparsebench.suites.workloads.problem import Problem, Workload
+from sparsebench.suites.workloads.problem import Problem, Training, Workload
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "--representation": {"action": "append", "help": "measure only this one (name or module:Class); may be repeated"},
+    "--workload": {"default": None, "help": "the suite of another package that suites/outside.py measures"},
     "--device": {"default": "cpu", "help": "cpu or cuda"},
     "--profile": {"default": "quick", "help": "quick, full or gpu"},
     "--data": {"default": None, "help": "a folder that holds the four MNIST files; also SPARSEBENCH_DATA"},
@@ -73,21 +83,26 @@ class Bench:
         self.settings = settings
         self.planned: dict[str, Planned] = {}
         machine.set_threads(settings.threads)
+        machine.exact_float32()
         clock = clock_for(settings.device)
         keep = settings.out.keep if settings.out is not None else None
         self._gauge = Gauge(clock=clock, effort=settings.effort, choice=ReferenceChoice(clock), keep=keep)
         self._earlier = settings.out.earlier() if settings.out is not None else {}
-        self._problem: Problem | None = None
+        self._case: Case | None = None
+        self._problem: Problem | Training | Exception | None = None
         # What the imports left is there to stay: out of the collector's sight, a collection before each cell takes
         # microseconds instead of a sixth of a second.
         gc.collect()
         gc.freeze()
 
-    def problem(self, workload: Workload, case: Case) -> Problem:
-        """Return the case made concrete; the last one is kept, as its cells come one after the other."""
-        if self._problem is None or self._problem.case != case:
-            self._problem = None  # let go of the old one first: two large problems need not fit
-            self._problem = workload.problem(case, self.settings.device, self.settings.data)
+    def problem(self, workload: Workload, case: Case) -> Problem | Training | Exception:
+        """Return the case made concrete, or why it cannot be; kept, as its cells come one after the other."""
+        if self._case != case or self._problem is None:
+            self._case, self._problem = case, None  # let go of the old one first: two large problems need not fit
+            try:
+                self._problem = workload.problem(case, self.settings.device, self.settings.data)
+            except Exception as error:  # costs the cells of that case, and no other
+                self._problem = error
         return self._problem
 
     def run(self, workload: Workload, planned: Planned, benchmark: Any) -> Cell:
@@ -97,10 +112,9 @@ class Bench:
         if out is not None:
             out.begin(draft, time.time())
         samples = None
-        try:
-            problem = self.problem(workload, planned.case)
-        except Exception as error:  # what a workload cannot make costs the cells of that case, and no other
-            cell = dataclasses.replace(failed(draft, error), threads=settings.threads)
+        problem = self.problem(workload, planned.case)
+        if isinstance(problem, Exception):
+            cell = dataclasses.replace(failed(draft, problem), threads=settings.threads)
         else:
             earlier = self._earlier.get(draft.key)
             cell, samples = measure(problem, planned.representation, benchmark, self._gauge, earlier)
@@ -153,6 +167,19 @@ def _settings(config: pytest.Config) -> Settings:
         raise pytest.UsageError(str(error)) from error
 
 
+def named_workload(config: pytest.Config) -> Workload:
+    """Return the workload that --workload names.
+
+    Raises:
+        pytest.UsageError: one clear line, if none is named or it is unknown.
+    """
+    try:
+        (name,) = choose_suites([str(config.getoption("workload"))])
+    except PlanError as error:
+        raise pytest.UsageError(f"{error}; give --workload") from error
+    return workload_of(name)
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Make a test of every cell that the module's WORKLOAD plans and that the run folder's visits lack."""
     if "cell_runner" not in metafunc.fixturenames:
@@ -160,9 +187,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     bench = bench_of(metafunc.config)
     settings = bench.settings
     done = settings.out.finished(settings.visit) if settings.out is not None else set()
+    workload = getattr(metafunc.module, "WORKLOAD", None) or named_workload(metafunc.config)
     todo = [
         planned
-        for planned in plan(metafunc.module.WORKLOAD, settings.profile, settings.representations, settings.only)
+        for planned in plan(workload, settings.profile, settings.representations, settings.only)
         if planned.key(settings.device) not in done
     ]
     bench.planned.update({planned.id: planned for planned in todo})

@@ -16,13 +16,11 @@ from torch import Tensor
 from sparsebench.kernels.block_sparse.layout import BlockIndex
 from sparsebench.kernels.block_sparse.operands import check_product, check_sampled
 from sparsebench.kernels.block_sparse.schedule import table_bytes
-from sparsebench.kernels.block_sparse.triton_launch import INTERPRETED, run_product, run_sampled
-from sparsebench.kernels.block_sparse.triton_sources import compile_sources
+from sparsebench.kernels.block_sparse.triton_launch import run_product, run_sampled
 from sparsebench.kernels.block_sparse.triton_tuner import product_tile, sampled_tile
+from sparsebench.kernels.common.triton_launch import DTYPES, check_device
 
-__all__ = ["DTYPES", "INTERPRETED", "compile_sources", "dds", "dsd", "sdd", "table_bytes"]
-
-DTYPES: tuple[torch.dtype, ...] = (torch.float32, torch.float16, torch.bfloat16)
+__all__ = ["DTYPES", "dds", "dsd", "sdd", "table_bytes"]
 
 
 def dsd(index: BlockIndex, values: Tensor, x: Tensor, *, transposed: bool = False) -> Tensor:
@@ -42,7 +40,7 @@ def dsd(index: BlockIndex, values: Tensor, x: Tensor, *, transposed: bool = Fals
         RuntimeError: if no tile computes the right result on this device.
     """
     check_product(index, values, x, axis=-2, transposed=transposed, dtypes=DTYPES)
-    _check_device(index)
+    check_device(index.device)
     rows = index.shape[1 if transposed else 0]
     out = torch.empty((*x.shape[:-2], rows, x.shape[-1]), dtype=x.dtype, device=x.device)
     _multiply(index, values, _one_batch(x), _one_batch(out), transposed=transposed)
@@ -55,7 +53,7 @@ def dds(index: BlockIndex, values: Tensor, x: Tensor, *, transposed: bool = Fals
     It is (Sᵀ @ xᵀ)ᵀ, of which only the strides differ. Arguments, result and errors as in `dsd`.
     """
     check_product(index, values, x, axis=-1, transposed=not transposed, dtypes=DTYPES)
-    _check_device(index)
+    check_device(index.device)
     columns = index.shape[0 if transposed else 1]
     out = torch.empty((*x.shape[:-1], columns), dtype=x.dtype, device=x.device)
     batch = _one_batch(x)
@@ -83,7 +81,7 @@ def sdd(index: BlockIndex, a: Tensor, b: Tensor, *, transposed: bool = False) ->
         RuntimeError: if no tile computes the right result on this device.
     """
     check_sampled(index, a, b, transposed=transposed, dtypes=DTYPES)
-    _check_device(index)
+    check_device(index.device)
     first, second = (_one_batch(b.mT), _one_batch(a.mT)) if transposed else (_one_batch(a), _one_batch(b))
     out = torch.empty((index.blocks, *index.block), dtype=a.dtype, device=a.device)
     if index.blocks == 0 or first.numel() == 0:
@@ -104,10 +102,3 @@ def _multiply(index: BlockIndex, values: Tensor, x: Tensor, out: Tensor, *, tran
 def _one_batch(x: Tensor) -> Tensor:
     """Return (..., p, q) as (batch, p, q): a view wherever strides allow it."""
     return x.detach().reshape(x.shape[:-2].numel(), *x.shape[-2:])
-
-
-def _check_device(index: BlockIndex) -> None:
-    if index.device.type != "cuda" and not INTERPRETED:
-        raise ValueError(
-            f"expected CUDA tensors, got {index.device}; use the numba kernels, or set TRITON_INTERPRET=1 for a test"
-        )

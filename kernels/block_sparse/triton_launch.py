@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from typing import Any
 
 import torch
@@ -15,17 +14,10 @@ from sparsebench.kernels.block_sparse.triton_planes import descriptor, plane, va
 from sparsebench.kernels.block_sparse.triton_product import add_up, multiply
 from sparsebench.kernels.block_sparse.triton_sampled import sample
 from sparsebench.kernels.block_sparse.triton_tiles import Tile
-
-INTERPRETED: bool = bool(triton.knobs.runtime.interpret)
-"""Whether the kernels were made for Triton's interpreter: `triton.jit` decides it once, when they are imported."""
+from sparsebench.kernels.common.triton_launch import grid, units
 
 _MOST_TASKS = 2**31 - 2**20
 """Tasks are counted in 32 bits, and a program steps past the last one by up to the size of the grid."""
-
-
-def units(device: torch.device) -> int:
-    """Return how many multiprocessors a device has; the interpreter counts as two, so that programs walk."""
-    return int(torch.cuda.get_device_properties(device).multi_processor_count) if device.type == "cuda" else 2
 
 
 def product_limit(index: BlockIndex, x: Tensor, tile: Tile, *, transposed: bool) -> int:
@@ -84,7 +76,7 @@ def run_product(
             descriptor(values, value_plane(values), (tile.rows, tile.inner), turned=transposed),
             descriptor(x, seen, (tile.inner, tile.columns)),
         )
-    with _on(x):
+    with torch.cuda.device_of(x):
         # the row-major order needs no table of places: entry e is block e
         compiled = multiply[_grid(tasks, tile, x)](
             *described, out, partial, table.segments, index.row if transposed else index.col, index.order,
@@ -96,7 +88,7 @@ def run_product(
         if table.slots:
             r, c = add_up_tile(height)
             programs = table.split.shape[0] * batch * triton.cdiv(height, r) * triton.cdiv(n, c)
-            add_up[(_checked(programs),)](
+            add_up[grid(programs)](
                 partial, table.split, out, batch, rows, n, *out.stride(), *along, HEIGHT=height, ROWS=r, COLUMNS=c
             )
     return compiled
@@ -156,10 +148,10 @@ def run_sampled(index: BlockIndex, a: Tensor, b: Tensor, out: Tensor, tile: Tile
             descriptor(a, first, (tile.rows, tile.inner)),
             descriptor(b, second, (tile.inner, tile.columns)),
         )
-    with _on(a):
+    with torch.cuda.device_of(a):
         compiled = sample[_grid(tasks * shares, tile, a)](
             *described, held, table.segments, index.col, tasks * shares, table.filled, index.blocks,
-            _checked(every), steps, m, k, n, first.step if first else 0, second.step if second else 0,
+            _tasks(every), steps, m, k, n, first.step if first else 0, second.step if second else 0,
             *a.stride(), *b.stride(), HEIGHT=height, WIDTH=width, RAGGED=m % height != 0 or k % width != 0,
             A_BY_COLUMNS=bool(tile.descriptors and first and first.by_columns),
             B_BY_COLUMNS=bool(tile.descriptors and second and second.by_columns),
@@ -170,15 +162,9 @@ def run_sampled(index: BlockIndex, a: Tensor, b: Tensor, out: Tensor, tile: Tile
     return compiled
 
 
-def _grid(tasks: int, tile: Tile, tensor: Tensor) -> tuple[int]:
-    return (max(1, min(_checked(tasks), units(tensor.device) * tile.programs)),)
+def _grid(tasks: int, tile: Tile, tensor: Tensor) -> tuple[int, int]:
+    return grid(max(1, min(_tasks(tasks), units(tensor.device) * tile.programs)))
 
 
-def _checked(tasks: int) -> int:
-    if tasks > _MOST_TASKS:
-        raise ValueError(f"expected at most {_MOST_TASKS} tasks, got {tasks}; split the dense operand by columns")
-    return tasks
-
-
-def _on(tensor: Tensor) -> contextlib.AbstractContextManager[Any]:
-    return torch.cuda.device_of(tensor) if tensor.is_cuda else contextlib.nullcontext()
+def _tasks(tasks: int) -> int:
+    return grid(tasks, most=_MOST_TASKS)[0]

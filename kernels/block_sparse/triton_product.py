@@ -14,6 +14,8 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from sparsebench.kernels.common.triton_kernels import load_tile
+
 COUNTS = ["tasks", "segment_count", "batch", "rows", "inner", "x_step"]
 """Arguments that are compiled for as they come. Triton would compile anew where one is 1 or a multiple of 16, which an
 index and a batch decide by chance, and no load or store is the better for knowing."""
@@ -118,23 +120,11 @@ def multiply(  # type: ignore[no-untyped-def]
                 tile_from = x + which.to(tl.int64) * stride_xb + at * stride_xr
                 # loaded as the sum wants them: sm_80 copies no tile asynchronously that is transposed afterwards
                 if SWAP:
-                    block = tl.load(
-                        block_from[:, None] + r[None, :] * VALUE_ROW, mask=c_in[:, None] & row_in[None, :], other=0.0
-                    )
-                    tile = tl.load(
-                        tile_from[None, :] + column[:, None] * stride_xc,
-                        mask=c_in[None, :] & column_in[:, None],
-                        other=0.0,
-                    )
+                    block = load_tile(block_from, r * VALUE_ROW, c_in, row_in)
+                    tile = load_tile(column * stride_xc, tile_from, column_in, c_in)
                 else:
-                    block = tl.load(
-                        block_from[None, :] + r[:, None] * VALUE_ROW, mask=c_in[None, :] & row_in[:, None], other=0.0
-                    )
-                    tile = tl.load(
-                        tile_from[:, None] + column[None, :] * stride_xc,
-                        mask=c_in[:, None] & column_in[None, :],
-                        other=0.0,
-                    )
+                    block = load_tile(r * VALUE_ROW, block_from, row_in, c_in)
+                    tile = load_tile(tile_from, column * stride_xc, c_in, column_in)
             if SWAP:
                 total = tl.dot(tile, block, total, input_precision="ieee")
             else:

@@ -11,6 +11,8 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from sparsebench.kernels.common.triton_kernels import load_tile
+
 COUNTS = ["tasks", "segment_count", "blocks", "all_steps", "steps", "m", "k", "a_step", "b_step"]
 """Arguments that are compiled for as they come, as those of the product are."""
 
@@ -105,27 +107,11 @@ def sample(  # type: ignore[no-untyped-def]
                 row_from = a + which.to(tl.int64) * stride_ab + i * stride_ar
                 column_from = b + which.to(tl.int64) * stride_bb + j * stride_bc
                 if SWAP:
-                    rows = tl.load(
-                        row_from[None, :] + depth[:, None] * stride_ac,
-                        mask=row_in[None, :] & depth_in[:, None],
-                        other=0.0,
-                    )
-                    columns = tl.load(
-                        column_from[:, None] + depth[None, :] * stride_br,
-                        mask=column_in[:, None] & depth_in[None, :],
-                        other=0.0,
-                    )
+                    rows = load_tile(depth * stride_ac, row_from, depth_in, row_in)
+                    columns = load_tile(column_from, depth * stride_br, column_in, depth_in)
                 else:
-                    rows = tl.load(
-                        row_from[:, None] + depth[None, :] * stride_ac,
-                        mask=row_in[:, None] & depth_in[None, :],
-                        other=0.0,
-                    )
-                    columns = tl.load(
-                        column_from[None, :] + depth[:, None] * stride_br,
-                        mask=column_in[None, :] & depth_in[:, None],
-                        other=0.0,
-                    )
+                    rows = load_tile(row_from, depth * stride_ac, row_in, depth_in)
+                    columns = load_tile(depth * stride_br, column_from, depth_in, column_in)
             if SWAP:
                 total = tl.dot(columns, rows, total, input_precision="ieee")
             else:

@@ -6,18 +6,15 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
-import triton
 
 from sparsebench.kernels.block_sparse import triton_product, triton_sampled
-from sparsebench.kernels.block_sparse.triton_launch import INTERPRETED, add_up_tile, product_constants
+from sparsebench.kernels.block_sparse.triton_launch import add_up_tile, product_constants
 from sparsebench.kernels.block_sparse.triton_product import add_up, multiply
 from sparsebench.kernels.block_sparse.triton_sampled import sample
 from sparsebench.kernels.block_sparse.triton_tiles import Limits, Tile, product_tiles, sampled_tiles
+from sparsebench.kernels.common.triton_launch import ELEMENTS
+from sparsebench.kernels.common.triton_sources import Source, source
 
-Source = tuple[Any, dict[str, int]]
-"""A `triton.compiler.ASTSource`, and the options (warps, stages) that it is compiled with."""
-
-_ELEMENTS = {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16"}
 _WIDE, _NARROW = 4096, 16
 _INDEX = ("segments", "split", "others", "order", "col")
 _UNSURE = {*triton_product.COUNTS, *triton_sampled.COUNTS}
@@ -39,10 +36,8 @@ def compile_sources(
         every_candidate: all tiles that tuning would try, and not only the first one with and without descriptors.
 
     Raises:
-        RuntimeError: if the modules were imported for the interpreter, which has nothing to compile.
+        RuntimeError: if the kernels were made for the interpreter, which has nothing to compile.
     """
-    if INTERPRETED:
-        raise RuntimeError("expected Triton's compiler, got its interpreter; import without TRITON_INTERPRET")
     found: dict[str, Source] = {}
     for block in blocks:
         found |= dict(_products(dtype, limits, block, every_candidate=every_candidate))
@@ -51,7 +46,7 @@ def compile_sources(
     found["add_up 64"] = _source(
         add_up,
         {"HEIGHT": 64, "ROWS": rows, "COLUMNS": columns, "stride_oc": 1, "stride_pc": 1},
-        {"out": f"*{_ELEMENTS[dtype]}", "partial": "*fp32"},
+        {"out": f"*{ELEMENTS[dtype]}", "partial": "*fp32"},
         {},
     )
     return found
@@ -60,7 +55,7 @@ def compile_sources(
 def _products(
     dtype: torch.dtype, limits: Limits, block: tuple[int, int], *, every_candidate: bool
 ) -> Iterator[tuple[str, Source]]:
-    element = _ELEMENTS[dtype]
+    element = ELEMENTS[dtype]
     for transposed, n, split, by_columns in (
         (False, _WIDE, False, False),
         *([(True, _WIDE, False, False)] if every_candidate else []),
@@ -93,7 +88,7 @@ def _products(
 def _sampled(
     dtype: torch.dtype, limits: Limits, block: tuple[int, int], *, every_candidate: bool
 ) -> Iterator[tuple[str, Source]]:
-    element = _ELEMENTS[dtype]
+    element = ELEMENTS[dtype]
     described = all(size * dtype.itemsize % 16 == 0 for size in block)
     tiles = sampled_tiles(*block, dtype, limits, described=described)
     for tile in tiles if every_candidate else _first(tiles):
@@ -129,13 +124,5 @@ def _text(tile: Tile) -> str:
 
 def _source(kernel: Any, known: dict[str, Any], types: dict[str, str], options: dict[str, int]) -> Source:
     """Return a source whose sizes, strides and addresses are multiples of 16, as a launch finds them."""
-    signature, attributes = {}, {}
-    for place, name in enumerate(kernel.arg_names):
-        if name in known:
-            signature[name] = "constexpr"
-            continue
-        kind = types.get(name) or ("*i32" if name in _INDEX else "i64" if name.startswith("stride") else "i32")
-        signature[name] = kind
-        if not kind.startswith("tensordesc") and name not in _UNSURE:
-            attributes[(place,)] = [["tt.divisibility", 16]]
-    return triton.compiler.ASTSource(fn=kernel, signature=signature, constexprs=known, attrs=attributes), options
+    named = {**dict.fromkeys(_INDEX, "*i32"), **types}
+    return source(kernel, named, known, options, aligned=lambda name: name not in _UNSURE)

@@ -23,7 +23,8 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, Self
 
 import torch
-import triton
+
+from sparsebench.kernels.common.triton_launch import side
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,11 +105,6 @@ class Limits:
     shared: int
     descriptors: bool
     deep: bool
-
-
-def side(size: int, least: int, most: int) -> int:
-    """Return the power of two that holds `size`, between `least` and `most`."""
-    return min(most, max(least, int(triton.next_power_of_2(size))))
 
 
 def product_tiles(

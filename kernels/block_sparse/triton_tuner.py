@@ -2,7 +2,8 @@
 
 A pipeline of two stages has given wrong results before now (pytorch issue 113587), and of the many configurations
 that a compiler is handed few are ever tested. So a candidate that is wrong on this device is never timed, the fastest
-right one is kept on disk for this device, and if none is right that is an error, not a slower kernel.
+right one is kept on disk for this device, and if none is right that is an error, not a slower kernel. One that costs
+the process its device ends the tuning: every later one would fail too, whatever it computes.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import cache, partial
+from statistics import median
 from typing import Any
 
 import torch
@@ -18,16 +20,21 @@ from torch import Tensor
 from triton.errors import TritonError
 
 from sparsebench.kernels.block_sparse.layout import BlockIndex
-from sparsebench.kernels.block_sparse.triton_launch import INTERPRETED, splits_rows
+from sparsebench.kernels.block_sparse.triton_launch import splits_rows
 from sparsebench.kernels.block_sparse.triton_planes import product_described, sampled_described
 from sparsebench.kernels.block_sparse.triton_product import multiply
 from sparsebench.kernels.block_sparse.triton_sampled import sample
 from sparsebench.kernels.block_sparse.triton_tiles import Limits, Tile, product_tiles, sampled_tiles
 from sparsebench.kernels.block_sparse.triton_trial import Trial, order, try_product, try_sampled
 from sparsebench.kernels.choices import recall, remember
+from sparsebench.kernels.common.gpu import cold_cache, device_is_lost, device_times
+from sparsebench.kernels.common.triton_launch import INTERPRETED, units
 
 _WORTH_TIMING = 2**31
 """Multiplications below which the launch outweighs the kernel, so that the first candidate that is right is taken."""
+
+_CALLS = 10
+"""Of a candidate, of which the median counts."""
 
 _SIBLINGS = {torch.float16: torch.bfloat16, torch.bfloat16: torch.float16}
 
@@ -46,23 +53,37 @@ def product_tile(index: BlockIndex, values: Tensor, x: Tensor, out: Tensor, *, t
     described = limits.descriptors and product_described(index, values, x, transposed=transposed)
     split = splits_rows(index, x, transposed=transposed)
     large = values.numel() * x.shape[0] * x.shape[2] > _WORTH_TIMING
+    height, width = index.block[::-1] if transposed else index.block
+    tiles = product_tiles(height, width, x.shape[2], x.dtype, limits, described=described, split=split)
+    ranked = busiest(tiles, index.grid[1 if transposed else 0] * x.shape[0], height, x.shape[2], units(x.device))
     key = (
         "block-sparse transposed product" if transposed else "block-sparse product", x.dtype, index.block,
         _size_class(x.shape[2]), order(x), order(out), "described" if described else "plain",
-        "split" if split else "whole", "large" if large else "small",
+        "split" if split else "whole", "large" if large else f"small for {tiles.index(ranked[0])}",
     )  # fmt: skip
     known = _chosen.get((x.device, key))
     if known is not None:
         return known
-    height, width = index.block[::-1] if transposed else index.block
-    tiles = product_tiles(height, width, x.shape[2], x.dtype, limits, described=described, split=split)
     if not x.is_cuda:
         return tiles[0]
 
     def trial(tile: Tile) -> Trial:
         return try_product(index, values, x, out, tile, transposed=transposed)
 
-    return _choose(x.device, key, tiles, trial, timed=large)
+    return _choose(x.device, key, ranked, trial, timed=large)
+
+
+def busiest(tiles: list[Tile], rows: int, height: int, n: int, most: int) -> list[Tile]:
+    """Return the tiles of a product with those first that keep the most multiprocessors busy.
+
+    Args:
+        tiles: candidates, the likeliest first, which decides among equals.
+        rows: block rows of all matrices of the batch.
+        height: of a block.
+        n: columns of the result.
+        most: multiprocessors of the device.
+    """
+    return sorted(tiles, key=lambda one: -min(most, rows * -(-height // one.rows) * -(-n // one.columns)))
 
 
 def sampled_tile(index: BlockIndex, a: Tensor, b: Tensor) -> Tile:
@@ -128,10 +149,11 @@ def fastest(tiles: Iterable[Tile], trial: Callable[[Tile], Trial], *, timed: boo
         timed: whether to time them at all.
 
     Raises:
-        RuntimeError: if no tile is right.
+        RuntimeError: if no tile is right, or one has cost this process its device.
     """
     best: tuple[float, Tile] | None = None
     failures = []
+    scratch = cold_cache() if timed else None
     for tile in tiles:
         try:
             right, run, compiled = trial(tile)
@@ -141,11 +163,15 @@ def fastest(tiles: Iterable[Tile], trial: Callable[[Tile], Trial], *, timed: boo
             tile = replace(tile, programs=_programs(compiled, tile))
             if not timed:
                 return tile
-            seconds = float(triton.testing.do_bench(partial(run, tile), warmup=5, rep=20, return_mode="median"))
+            seconds = median(device_times(partial(run, tile), _CALLS, scratch))
         except torch.cuda.OutOfMemoryError:
             raise
         except (TritonError, RuntimeError) as error:
-            failures.append(f"{tile}: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}")
+            if device_is_lost("cuda" if torch.cuda.is_initialized() else "cpu"):
+                raise RuntimeError(
+                    f"expected a device that answers, got {_first_line(error)} from {tile}; start anew, and report it"
+                ) from error
+            failures.append(f"{tile}: {_first_line(error)}")
             continue
         if best is None or seconds < best[0]:
             best = seconds, tile
@@ -154,6 +180,10 @@ def fastest(tiles: Iterable[Tile], trial: Callable[[Tile], Trial], *, timed: boo
             f"expected a tile that computes the right result, got none; report it: {'; '.join(failures)}"
         )
     return best[1]
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"
 
 
 def _programs(compiled: Any, tile: Tile) -> int:

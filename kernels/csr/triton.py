@@ -11,25 +11,17 @@ The module imports where there is no GPU. Set TRITON_INTERPRET=1 before importin
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
-import triton
 from torch import Tensor
 
+from sparsebench.kernels.common.triton_launch import DTYPES, check_device, grid, side
 from sparsebench.kernels.csr import triton_kernels as kernels
 from sparsebench.kernels.csr.layout import RowIndex, check_product, check_sampled
 from sparsebench.kernels.csr.segments import Bucket, Segments
 
-DTYPES: tuple[torch.dtype, ...] = (torch.float32, torch.float16, torch.bfloat16)
-
-INTERPRETED: bool = bool(triton.knobs.runtime.interpret)
-"""Whether the kernels were made for Triton's interpreter: `triton.jit` decides it once, when they are imported."""
-
-_COLUMNS = 64
+COLUMNS = 64
 """The widest tile of columns: with 32 elements of rows and 128 threads, 16 products a thread and step."""
-_ELEMENT = {torch.float32: "*fp32", torch.float16: "*fp16", torch.bfloat16: "*bf16"}
-_GRID = 2**31 - 1
 
 
 def name(dtype: torch.dtype = torch.float32) -> str:
@@ -54,7 +46,7 @@ def dsd(index: RowIndex, values: Tensor, x: Tensor, *, transposed: bool = False)
         ValueError: if the operands do not fit, or lie on the CPU and the interpreter is off.
     """
     check_product(index, values, x, DTYPES, transposed=transposed)
-    _check_device(index)
+    check_device(index.device)
     rows, n = index.shape[1 if transposed else 0], x.shape[-1]
     out = torch.empty((*x.shape[:-2], rows, n), dtype=x.dtype, device=x.device)
     if out.numel():
@@ -79,7 +71,7 @@ def sdd(index: RowIndex, a: Tensor, b: Tensor) -> Tensor:
         ValueError: if the operands do not fit, or lie on the CPU and the interpreter is off.
     """
     check_sampled(index, a, b, DTYPES)
-    _check_device(index)
+    check_device(index.device)
     n = a.shape[1]
     if index.nnz == 0 or n == 0:
         return torch.zeros(index.nnz, dtype=a.dtype, device=a.device)
@@ -87,45 +79,11 @@ def sdd(index: RowIndex, a: Tensor, b: Tensor) -> Tensor:
     s = index.segments(False)
     with torch.cuda.device_of(a):
         for bucket in (*s.whole, *s.parts):
-            kernels.sampled[_grid(bucket, 1, 1)](
+            kernels.sampled[grid(math.ceil(bucket.count / bucket.rows))](
                 s.row, s.begin, s.length, index.col, a.detach(), b.detach(), out, bucket.first, bucket.count, n,
                 *a.stride(), *b.stride(), ROWS=bucket.rows, ENTRIES=bucket.entries, COLUMNS=_width(n),
             )  # fmt: skip
     return out
-
-
-def compile_sources(dtype: torch.dtype) -> dict[str, Any]:
-    """Return every kernel, for the shortest and the longest rows, as `triton.compile` takes them.
-
-    Args:
-        dtype: one of DTYPES.
-
-    Returns:
-        `triton.compiler.ASTSource` by name, to compile for GPUs that are not here.
-
-    Raises:
-        RuntimeError: if this module was imported for the interpreter, which has nothing to compile.
-    """
-    if INTERPRETED:
-        raise RuntimeError("expected Triton's compiler, got its interpreter; import without TRITON_INTERPRET")
-    sources = {"add_parts": _source(kernels.add_parts, dtype, {"COLUMNS": _COLUMNS})}
-    for size, rows, entries in (("short", 8, 4), ("long", 1, 32)):
-        constants = {"ROWS": rows, "ENTRIES": entries, "COLUMNS": _COLUMNS}
-        for kind, ordered in (("dsd", 0), ("dsd_transposed", 1)):
-            sources[f"{kind}_{size}"] = _source(kernels.product, dtype, {**constants, "ORDERED": ordered})
-        sources[f"sdd_{size}"] = _source(kernels.sampled, dtype, constants)
-    return sources
-
-
-def _source(kernel: Any, dtype: torch.dtype, constants: dict[str, int]) -> Any:
-    arrays = dict.fromkeys(("target", "begin", "length", "others", "place", "col", "row", "part"), "*i32")
-    known = {**arrays, **dict.fromkeys(("values", "x", "a", "b", "out"), _ELEMENT[dtype]), "parts": "*fp32"}
-    # sizes fit in 32 bits; strides are taken as 64, the wider of the two forms that a launch can choose
-    signature = {
-        name: "constexpr" if name in constants else known.get(name, "i64" if name.startswith("stride") else "i32")
-        for name in kernel.arg_names
-    }
-    return triton.compiler.ASTSource(fn=kernel, signature=signature, constexprs=constants)
 
 
 def _multiply(index: RowIndex, values: Tensor, x: Tensor, out: Tensor, s: Segments, transposed: bool) -> None:
@@ -135,7 +93,7 @@ def _multiply(index: RowIndex, values: Tensor, x: Tensor, out: Tensor, s: Segmen
     tiles = math.ceil(n / _width(n))
 
     def launch(bucket: Bucket, to: Tensor) -> None:
-        kernels.product[_grid(bucket, tiles, items)](
+        kernels.product[grid(math.ceil(bucket.count / bucket.rows) * tiles, items)](
             s.target, s.begin, s.length, values, others, place, x, to, bucket.first, bucket.count, n,
             *x.stride(), to.stride(0), to.stride(1), ORDERED=order is not None, ROWS=bucket.rows,
             ENTRIES=bucket.entries, COLUMNS=_width(n),
@@ -147,30 +105,11 @@ def _multiply(index: RowIndex, values: Tensor, x: Tensor, out: Tensor, s: Segmen
         parts = torch.empty((items, s.part_count, n), dtype=torch.float32, device=x.device)
         for bucket in s.parts:
             launch(bucket, parts)
-        kernels.add_parts[_checked(s.split_row.numel() * tiles, items)](
+        kernels.add_parts[grid(s.split_row.numel() * tiles, items)](
             s.split_row, s.split_part, parts, out, n, parts.stride(0), out.stride(0), out.stride(1), COLUMNS=_width(n)
         )
 
 
 def _width(n: int) -> int:
     """Return the tile of columns: a power of two, no wider than n needs."""
-    return min(_COLUMNS, int(triton.next_power_of_2(n)))
-
-
-def _grid(bucket: Bucket, tiles: int, items: int) -> tuple[int, int]:
-    return _checked(math.ceil(bucket.count / bucket.rows) * tiles, items)
-
-
-def _checked(programs: int, items: int) -> tuple[int, int]:
-    if programs > _GRID or items > 65535:
-        raise ValueError(
-            f"expected at most 2^31 - 1 programs and a batch of at most 65535, got {programs} and {items}; split x"
-        )
-    return programs, items
-
-
-def _check_device(index: RowIndex) -> None:
-    if index.device.type != "cuda" and not INTERPRETED:
-        raise ValueError(
-            f"expected CUDA tensors, got {index.device}; use the CPU kernels, or set TRITON_INTERPRET=1 for a test"
-        )
+    return side(n, 1, COLUMNS)

@@ -10,6 +10,8 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from sparsebench.kernels.common.triton_kernels import load_tile
+
 # triton ships its decorators without types, and a kernel's arguments have none that Python knows: hence the ignores
 
 
@@ -128,10 +130,7 @@ def sampled(  # type: ignore[no-untyped-def]
         for low in range(0, n, COLUMNS):
             depth = low + tl.arange(0, COLUMNS).to(tl.int64)
             depth_in = depth < n
-            left = tl.load(
-                a + i[:, None] * stride_ar + depth[None, :] * stride_ac,
-                mask=s_in[:, None] & depth_in[None, :], other=0.0,
-            ).to(tl.float32)  # fmt: skip
+            left = load_tile(a + i * stride_ar, depth * stride_ac, s_in, depth_in).to(tl.float32)
             right = tl.load(
                 b + j[:, :, None] * stride_bc + depth[None, None, :] * stride_br,
                 mask=inside[:, :, None] & depth_in[None, None, :], other=0.0,

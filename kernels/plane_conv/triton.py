@@ -17,11 +17,11 @@ import torch
 from torch import Tensor
 
 from sparsebench.kernels.block_sparse.layout import BlockIndex
+from sparsebench.kernels.common.triton_launch import DTYPES, check_device
 from sparsebench.kernels.csr.layout import RowIndex
 from sparsebench.kernels.plane_conv.geometry import Geometry, Pair
 from sparsebench.kernels.plane_conv.layout import SharedMaps, check, check_gradient, maps_of, whole_planes
 from sparsebench.kernels.plane_conv.triton_launch import (
-    INTERPRETED,
     Terms,
     run_elements,
     run_gather,
@@ -30,16 +30,13 @@ from sparsebench.kernels.plane_conv.triton_launch import (
     run_reduce_elements,
     run_reduce_planes,
 )
-from sparsebench.kernels.plane_conv.triton_sources import compile_sources
 from sparsebench.kernels.plane_conv.triton_steps import forward_step, input_steps
 
 __all__ = [
-    "DTYPES", "INTERPRETED", "blocks", "blocks_input", "blocks_values", "compile_sources", "elements",
+    "DTYPES", "blocks", "blocks_input", "blocks_values", "elements",
     "elements_input", "elements_values", "planes", "planes_input", "planes_weight", "shared", "shared_input",
     "shared_values",
 ]  # fmt: skip
-
-DTYPES: tuple[torch.dtype, ...] = (torch.float32, torch.float16, torch.bfloat16)
 
 
 def shared(geometry: Geometry, maps: SharedMaps, values: Tensor, x: Tensor) -> Tensor:
@@ -235,10 +232,7 @@ def _check_both(geometry: Geometry, shape: Pair, device: torch.device, g: Tensor
 
 
 def _check_device(device: torch.device, name: str, tensor: Tensor) -> None:
-    if device.type != "cuda" and not INTERPRETED:
-        raise ValueError(
-            f"expected CUDA tensors, got {device}; use the CPU kernels, or set TRITON_INTERPRET=1 for a test"
-        )
+    check_device(device)
     if tensor.device != device:
         raise ValueError(f"expected {name} on {device} as the index is, got {tensor.device}; move one")
 

@@ -11,6 +11,8 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from sparsebench.kernels.common.triton_kernels import load_tile, store_tile
+
 STEP = [
     "first_i", "first_j", "every_i", "every_j", "scale_h", "scale_w", "offset_h", "offset_w", "tap_h", "tap_w",
 ]  # fmt: skip
@@ -118,21 +120,11 @@ def gather(  # type: ignore[no-untyped-def]
             source_map = k.to(tl.int64)
             weight_map = source_map * stride_wm
         tap = (first_i + a // ACROSS * every_i) * KERNEL + first_j + a % ACROSS * every_j
-        left = tl.load(
-            weight + tap.to(tl.int64) * stride_wt + weight_row[:, None] + weight_map[None, :],
-            mask=row_in[:, None] & k_in[None, :], other=0.0,
-        )  # fmt: skip
+        left = load_tile(weight + tap.to(tl.int64) * stride_wt + weight_row, weight_map, row_in, k_in)
         places, inside = pixel_places(
             pixel, a, v, h, w, scale_h, scale_w, offset_h, offset_w, tap_h, tap_w, stride_sh, stride_sw, ACROSS
         )
-        right = tl.load(
-            source_from + source_map[:, None] * stride_sm + places[None, :],
-            mask=k_in[:, None] & (pixel_in & inside)[None, :], other=0.0,
-        )  # fmt: skip
+        right = load_tile(source_from + source_map * stride_sm, places, k_in, pixel_in & inside)
         total = tl.dot(left, right, total, input_precision="ieee")
     spot = (pixel // v).to(tl.int64) * stride_oh + (pixel % v).to(tl.int64) * stride_ow
-    tl.store(
-        out_to + row_map[:, None] * stride_om + spot[None, :],
-        total.to(out.dtype.element_ty),
-        mask=row_in[:, None] & pixel_in[None, :],
-    )
+    store_tile(out_to + row_map * stride_om, spot, total, row_in, pixel_in)

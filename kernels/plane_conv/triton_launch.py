@@ -6,25 +6,12 @@ import math
 from dataclasses import dataclass
 
 import torch
-import triton
 from torch import Tensor
 
+from sparsebench.kernels.common.triton_launch import grid, side, units
 from sparsebench.kernels.plane_conv import triton_gather, triton_reduce, triton_vectors
 from sparsebench.kernels.plane_conv.geometry import Geometry
-from sparsebench.kernels.plane_conv.triton_steps import (
-    Step,
-    Tile,
-    forward_step,
-    gather_tile,
-    reduce_tile,
-    side,
-    vector_tile,
-)
-
-INTERPRETED: bool = bool(triton.knobs.runtime.interpret)
-"""Whether the kernels were made for Triton's interpreter: `triton.jit` decides it once, when they are imported."""
-
-_GRID = 2**31 - 1
+from sparsebench.kernels.plane_conv.triton_steps import Step, Tile, forward_step, gather_tile, reduce_tile, vector_tile
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -80,7 +67,7 @@ def run_gather(
     usual = math.ceil(out.shape[0] / samples) if terms.kind == "planes_input" else height
     tile = gather_tile(usual, u * v, single=out.dtype == torch.float32)
     programs = samples * terms.groups * math.ceil(height / tile.rows) * math.ceil(u * v / tile.columns)
-    triton_gather.gather[_grid(programs)](
+    triton_gather.gather[grid(programs)](
         weight, source, part, terms.maps if terms.starts is None else terms.starts, terms.maps,
         terms.maps if terms.order is None else terms.order, terms.rows, terms.groups, terms.count, terms.source_maps,
         h, w, u, v, *step.numbers(), *weight.stride(), *_four(source), *_four(part), KIND=terms.kind,
@@ -120,7 +107,7 @@ def run_pairs(
         return
     tile = vector_tile(u * v)
     starts, others, place = lists
-    triton_vectors.gather_pairs[_grid(samples * rows * math.ceil(u * v / tile.columns))](
+    triton_vectors.gather_pairs[grid(samples * rows * math.ceil(u * v / tile.columns))](
         values, source, part, starts, others, others if place is None else place, rows, h, w, u, v, *step.numbers(),
         *source.stride(), *part.stride(), ELEMENTS=elements, ORDERED=place is not None, DOWN=step.taps[0],
         ACROSS=step.taps[1], KERNEL=geometry.kernel[1], TAPS=geometry.taps, ENTRIES=tile.inner, PIXELS=tile.columns,
@@ -134,7 +121,7 @@ def run_elements(geometry: Geometry, crow: Tensor, col: Tensor, values: Tensor, 
     if out.numel() == 0:
         return
     tile = vector_tile(u * v)
-    triton_vectors.gather_elements[_grid(samples * rows * math.ceil(u * v / tile.columns))](
+    triton_vectors.gather_elements[grid(samples * rows * math.ceil(u * v / tile.columns))](
         values, source, out, crow, col, rows, h, w, u, v, *forward_step(geometry).numbers()[4:], *source.stride(),
         *out.stride(), ACROSS=geometry.kernel[1], TAPS=geometry.taps, ENTRIES=tile.inner, PIXELS=tile.columns,
         **_options(tile),
@@ -162,7 +149,7 @@ def run_reduce(
         return g.new_zeros((*sizes, geometry.taps))
     splits, steps = _shares(programs, total, g.device)
     out = g.new_empty((splits, *sizes, geometry.taps), dtype=g.dtype if splits == 1 else torch.float32)
-    triton_reduce.reduce[_grid(programs, splits)](
+    triton_reduce.reduce[grid(programs, splits)](
         g, x, out, *lists, rows, columns, g.shape[1], x.shape[1], g.shape[0], steps, *x.shape[-2:], *g.shape[-2:],
         *forward_step(geometry).numbers()[4:], *g.stride(), *x.stride(), *out.stride()[:4], BLOCKS=blocks,
         ACROSS=geometry.kernel[1], TAPS=geometry.taps, ROWS=tile.rows, COLUMNS=tile.columns, INNER=tile.inner,
@@ -182,7 +169,7 @@ def run_reduce_elements(
         return g.new_zeros(entries)
     splits, steps = _shares(programs, total, g.device)
     out = g.new_empty((splits, entries), dtype=g.dtype if splits == 1 else torch.float32)
-    triton_reduce.reduce_elements[_grid(programs, splits)](
+    triton_reduce.reduce_elements[grid(programs, splits)](
         g, x, out, row, col, entries, g.shape[0], steps, *x.shape[-2:], *g.shape[-2:],
         *forward_step(geometry).numbers()[4:], *g.stride(), *x.stride(), out.stride(0), PAIRS=pairs,
         ACROSS=geometry.kernel[1], TAPS=geometry.taps, ENTRIES=tile.inner, PIXELS=tile.columns, **_options(tile),
@@ -208,17 +195,12 @@ def run_reduce_planes(
     single = g.dtype == torch.float32
     tile = reduce_tile(g.shape[1], geometry.taps, single=single)
     across = side(geometry.taps, 16, 2**16)
-    triton_reduce.reduce_planes[_grid(maps * math.ceil(g.shape[1] / tile.rows))](
+    triton_reduce.reduce_planes[grid(maps * math.ceil(g.shape[1] / tile.rows))](
         g, x, out, *lists, g.shape[1], *x.shape[-2:], *g.shape[-2:], *forward_step(geometry).numbers()[4:],
         *g.stride(), *x.stride(), *out.stride()[:2], ACROSS=geometry.kernel[1], TAPS=geometry.taps, ROWS=tile.rows,
         COLUMNS=across, INNER=tile.inner, **_options(tile),
     )  # fmt: skip
     return out
-
-
-def units(device: torch.device) -> int:
-    """Return how many multiprocessors a device has; the interpreter counts as four, so that sums are shared out."""
-    return int(torch.cuda.get_device_properties(device).multi_processor_count) if device.type == "cuda" else 4
 
 
 def _shares(programs: int, total: int, device: torch.device) -> tuple[int, int]:
@@ -239,9 +221,3 @@ def _four(planes: Tensor) -> tuple[int, ...]:
 
 def _options(tile: Tile) -> dict[str, int]:
     return tile.options(nvidia=torch.version.hip is None)
-
-
-def _grid(programs: int, splits: int = 1) -> tuple[int, int]:
-    if programs > _GRID:
-        raise ValueError(f"expected at most 2^31 - 1 programs, got {programs}; split the batch")
-    return programs, splits

@@ -11,6 +11,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from sparsebench.kernels.common.triton_kernels import load_tile, store_tile
 from sparsebench.kernels.plane_conv.triton_gather import pixel_places
 
 COUNTS = [
@@ -79,23 +80,13 @@ def reduce(  # type: ignore[no-untyped-def]
         places, inside = pixel_places(
             pixel, a, v, h, w, scale_h, scale_w, offset_h, offset_w, tap_h, tap_w, stride_xh, stride_xw, ACROSS
         )
-        left = tl.load(
-            g + sample * stride_gn + g_map[:, None] * stride_gm + spot[None, :],
-            mask=read_row[:, None] & pixel_in[None, :], other=0.0,
-        )  # fmt: skip
-        right = tl.load(
-            x + sample * stride_xn + x_map[None, :] * stride_xm + places[:, None],
-            mask=read_column[None, :] & (pixel_in & inside)[:, None], other=0.0,
-        )  # fmt: skip
+        left = load_tile(g + sample * stride_gn + g_map * stride_gm, spot, read_row, pixel_in)
+        right = load_tile(places, x + sample * stride_xn + x_map * stride_xm, pixel_in & inside, read_column)
         total = tl.dot(left, right, total, input_precision="ieee")
     if BLOCKS:  # a masked row times a NaN column is NaN: padding is set to 0, not computed as 0
         total = tl.where(read_row[:, None] & read_column[None, :], total, 0.0)
-    tl.store(
-        out + share.to(tl.int64) * stride_os + block * stride_ob + r.to(tl.int64)[:, None] * stride_or
-        + c.to(tl.int64)[None, :] * stride_om + a,
-        total.to(out.dtype.element_ty),
-        mask=row_in[:, None] & column_in[None, :],
-    )  # fmt: skip
+    to = out + share.to(tl.int64) * stride_os + block * stride_ob + a
+    store_tile(to + r.to(tl.int64) * stride_or, c.to(tl.int64) * stride_om, total, row_in, column_in)
 
 
 @triton.jit(do_not_specialize=COUNTS)  # type: ignore[untyped-decorator]
@@ -189,16 +180,9 @@ def reduce_planes(  # type: ignore[no-untyped-def]
             pixel[:, None], a[None, :], v, h, w, scale_h, scale_w, offset_h, offset_w, tap_h, tap_w,
             stride_xh, stride_xw, ACROSS,
         )  # fmt: skip
-        left = tl.load(
-            g + sample * stride_gn + r.to(tl.int64)[:, None] * stride_gm + spot[None, :],
-            mask=row_in[:, None] & pixel_in[None, :], other=0.0,
-        )  # fmt: skip
+        left = load_tile(g + sample * stride_gn + r.to(tl.int64) * stride_gm, spot, row_in, pixel_in)
         right = tl.load(
             x + plane * stride_xp + places, mask=inside & pixel_in[:, None] & (a < TAPS)[None, :], other=0.0
         )
         total = tl.dot(left, right, total, input_precision="ieee")
-    tl.store(
-        out + r.to(tl.int64)[:, None] * stride_or + x_map * stride_om + a[None, :],
-        total.to(out.dtype.element_ty),
-        mask=row_in[:, None] & (a < TAPS)[None, :],
-    )
+    store_tile(out + r.to(tl.int64) * stride_or + x_map * stride_om, a, total, row_in, a < TAPS)

@@ -6,19 +6,13 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
-import triton
 
+from sparsebench.kernels.common.triton_launch import ELEMENTS, side
+from sparsebench.kernels.common.triton_sources import Source, source
 from sparsebench.kernels.plane_conv import triton_gather, triton_reduce, triton_vectors
-from sparsebench.kernels.plane_conv.triton_launch import INTERPRETED
-from sparsebench.kernels.plane_conv.triton_steps import Tile, gather_tile, reduce_tile, side, vector_tile
+from sparsebench.kernels.plane_conv.triton_steps import Tile, gather_tile, reduce_tile, vector_tile
 
-Source = tuple[Any, dict[str, int]]
-"""A `triton.compiler.ASTSource`, and the options (warps, stages) that it is compiled with."""
-
-_ELEMENTS = {torch.float32: "*fp32", torch.float16: "*fp16", torch.bfloat16: "*bf16"}
-_INDEX = {
-    "starts", "maps", "order", "others", "place", "col", "row", "block_rows", "block_columns",
-}  # fmt: skip
+_INDEX = ("starts", "maps", "order", "others", "place", "col", "row", "block_rows", "block_columns")
 _PIXELS = 784
 """Of the planes: 28 × 28."""
 
@@ -35,10 +29,8 @@ def compile_sources(
         kernel: its height and width.
 
     Raises:
-        RuntimeError: if the modules were imported for the interpreter, which has nothing to compile.
+        RuntimeError: if the kernels were made for the interpreter, which has nothing to compile.
     """
-    if INTERPRETED:
-        raise RuntimeError("expected Triton's compiler, got its interpreter; import without TRITON_INTERPRET")
     return dict(_sources(dtype, nvidia, tuple(blocks), kernel))
 
 
@@ -47,8 +39,15 @@ def _sources(
 ) -> Iterator[tuple[str, Source]]:
     single, taps = dtype == torch.float32, kernel * kernel
 
-    def source(function: Any, constants: dict[str, Any], tile: Tile, index: dict[str, str]) -> Source:
-        return _source(function, dtype, constants, index, tile.options(nvidia=nvidia))
+    def made(function: Any, constants: dict[str, Any], tile: Tile, **more: str) -> Source:
+        """Return a source whose addresses and strides are multiples of 16, as most launches find them."""
+        operands = dict.fromkeys(("weight", "source", "out", "values", "g", "x"), f"*{ELEMENTS[dtype]}")
+        types = {**dict.fromkeys(_INDEX, "*i32"), **operands, **more}
+
+        def aligned(name: str) -> bool:
+            return name in types or name.startswith("stride")
+
+        return source(function, types, constants, tile.options(nvidia=nvidia), aligned=aligned)
 
     window = {"ACROSS": kernel, "TAPS": taps}
     step = {"DOWN": kernel, "ACROSS": kernel, "KERNEL": kernel}
@@ -65,16 +64,16 @@ def _sources(
         tile = gather_tile(maps, _PIXELS, single=single)
         sizes = {"ROWS": tile.rows, "PIXELS": tile.columns, "INNER": tile.inner}
         label = f"{kind}{f' {block[0]}x{block[1]}' if kind == 'blocks' else ''}{' transposed' if ordered else ''}"
-        yield f"gather {label} {_text(tile)}", source(triton_gather.gather, known | sizes, tile, {})
+        yield f"gather {label} {_text(tile)}", made(triton_gather.gather, known | sizes, tile)
     tile = vector_tile(_PIXELS)
     sizes = {"ENTRIES": tile.inner, "PIXELS": tile.columns, "stride_sw": 1, "stride_ow": 1}
     for ordered, elements in ((False, False), (True, False), (True, True)):
         label = f"{'elements' if elements else 'pairs'}{' transposed' if ordered else ''}"
         known = {**step, **sizes, "TAPS": taps, "ELEMENTS": elements, "ORDERED": ordered}
-        yield f"vector {label} {_text(tile)}", source(triton_vectors.gather_pairs, known, tile, {})
+        yield f"vector {label} {_text(tile)}", made(triton_vectors.gather_pairs, known, tile)
     yield (
         f"vector elements {_text(tile)}",
-        source(triton_vectors.gather_elements, {**window, **sizes}, tile, {}),
+        made(triton_vectors.gather_elements, {**window, **sizes}, tile),
     )
     ends = {**window, "stride_gw": 1, "stride_xw": 1}
     for label, rows, columns, blocked in (
@@ -84,35 +83,18 @@ def _sources(
         tile = reduce_tile(rows, columns, single=single)
         sizes = {"ROWS": tile.rows, "COLUMNS": tile.columns, "INNER": tile.inner}
         known = {**ends, **sizes, "BLOCKS": blocked, **({} if blocked else {"stride_ob": 0})}
-        yield f"reduce {label} {_text(tile)}", source(triton_reduce.reduce, known, tile, {})
+        yield f"reduce {label} {_text(tile)}", made(triton_reduce.reduce, known, tile)
     tile = reduce_tile(256, taps, single=single)
     known = {**ends, "ROWS": tile.rows, "COLUMNS": side(taps, 16, 2**16), "INNER": tile.inner}
     yield (
         f"reduce planes {_text(tile)}",
-        source(triton_reduce.reduce_planes, known, tile, {"samples": "*i32"}),
+        made(triton_reduce.reduce_planes, known, tile, samples="*i32"),
     )
     tile = vector_tile(_PIXELS, most=128)
     for label, pairs in (("pairs", True), ("elements", False)):
         known = {**ends, "PAIRS": pairs, "ENTRIES": tile.inner, "PIXELS": tile.columns}
-        yield f"sampled {label} {_text(tile)}", source(triton_reduce.reduce_elements, known, tile, {})
+        yield f"sampled {label} {_text(tile)}", made(triton_reduce.reduce_elements, known, tile)
 
 
 def _text(tile: Tile) -> str:
     return f"{tile.rows}x{tile.columns}x{tile.inner} {tile.warps} warps {tile.stages} stages"
-
-
-def _source(
-    function: Any, dtype: torch.dtype, constants: dict[str, Any], more: dict[str, str], options: dict[str, int]
-) -> Source:
-    """Return a source whose addresses and strides are multiples of 16, as most launches find them."""
-    known = {**dict.fromkeys(_INDEX, "*i32"), **dict.fromkeys(
-        ("weight", "source", "out", "values", "g", "x"), _ELEMENTS[dtype]), **more}  # fmt: skip
-    signature, attributes = {}, {}
-    for place, name in enumerate(function.arg_names):
-        if name in constants:
-            signature[name] = "constexpr"
-            continue
-        signature[name] = known.get(name, "i64" if name.startswith("stride") else "i32")
-        if name in known or name.startswith("stride"):
-            attributes[(place,)] = [["tt.divisibility", 16]]
-    return triton.compiler.ASTSource(fn=function, signature=signature, constexprs=constants, attrs=attributes), options

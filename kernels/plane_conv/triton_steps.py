@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-import triton
 from torch import Tensor
 
+from sparsebench.kernels.common.triton_launch import side
 from sparsebench.kernels.plane_conv.geometry import Geometry, Pair
 
 
@@ -119,11 +119,6 @@ class Tile:
     def options(self, *, nvidia: bool) -> dict[str, int]:
         """Return what the kernels are compiled with: told how many registers a thread may have, ptxas spills none."""
         return {"num_warps": self.warps, "num_stages": self.stages, **({"maxnreg": 255} if nvidia else {})}
-
-
-def side(size: int, least: int, most: int) -> int:
-    """Return the power of two that holds `size`, between `least` and `most`."""
-    return min(most, max(least, int(triton.next_power_of_2(max(1, size)))))
 
 
 def gather_tile(maps: int, pixels: int, *, single: bool) -> Tile:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from sparsebench.kernels.common.triton_kernels import load_tile
 from sparsebench.kernels.plane_conv.triton_gather import STEP, pixel_places
 
 COUNTS = [*STEP, "rows", "h", "w", "u", "v"]
@@ -63,10 +64,7 @@ def gather_pairs(  # type: ignore[no-untyped-def]
             other = tl.load(others + at, mask=e_in, other=0).to(tl.int64)
             which = tl.load(place + at, mask=e_in, other=0).to(tl.int64) if ORDERED else at
             value = tl.load(values + (which if ELEMENTS else which * TAPS + tap), mask=e_in, other=0.0).to(tl.float32)
-            read = tl.load(
-                source_from + other[:, None] * stride_sm + places[None, :],
-                mask=e_in[:, None] & inside[None, :], other=0.0,
-            ).to(tl.float32)  # fmt: skip
+            read = load_tile(source_from + other * stride_sm, places, e_in, inside).to(tl.float32)
             total += tl.sum(value[:, None] * read, axis=0)
     spot = (pixel // v).to(tl.int64) * stride_oh + (pixel % v).to(tl.int64) * stride_ow
     tl.store(out + sample * stride_on + row * stride_om + spot, total.to(out.dtype.element_ty), mask=pixel_in)

@@ -9,27 +9,19 @@ The module imports where there is no GPU. Set TRITON_INTERPRET=1 before importin
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
-import triton
 from torch import Tensor
 
+from sparsebench.kernels.common.triton_launch import DTYPES, check_device, grid, side
 from sparsebench.kernels.sparse_codes import triton_kernels as kernels
 from sparsebench.kernels.sparse_codes.layout import CodeIndex, check_dense, check_dtypes, check_selection, check_values
 
-DTYPES: tuple[torch.dtype, ...] = (torch.float32, torch.float16, torch.bfloat16)
-
-INTERPRETED: bool = bool(triton.knobs.runtime.interpret)
-"""Whether the kernels were made for Triton's interpreter: `triton.jit` decides it once, when they are imported."""
-
-_COLUMNS, _ENTRIES = 128, 16
+COLUMNS, ENTRIES = 128, 16
 """Of a tile: 2,048 elements of rows at a time, 16 for each of 128 threads."""
-_RESIDENT, _CHUNK = 4096, 1024
+RESIDENT, CHUNK = 4096, 1024
 """Entries of a row that stay in registers in the selection, 16 for each of 256 threads; else so many at a time."""
-_WARPS = 8
-_ELEMENT = {torch.float32: "*fp32", torch.float16: "*fp16", torch.bfloat16: "*bf16"}
-_GRID = 2**31 - 1
+WARPS = 8
 
 
 def name(dtype: torch.dtype = torch.float32) -> str:
@@ -40,15 +32,15 @@ def name(dtype: torch.dtype = torch.float32) -> str:
 def select(x: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """Return the k largest of each row of x (n, N), of any strides; see `products.select`."""
     check_selection(x, k, DTYPES)
-    _check_device(x)
+    check_device(x.device)
     n, size = x.shape
     values = torch.empty((n, k), dtype=x.dtype, device=x.device)
     places = torch.empty((n, k), dtype=torch.int32, device=x.device)
     if values.numel():
         block, resident = _block(size)
         with torch.cuda.device_of(x):
-            kernels.select[_grid(n)](
-                x.detach(), values, places, size, k, *x.stride(), BLOCK=block, RESIDENT=resident, num_warps=_WARPS
+            kernels.select[grid(n)](
+                x.detach(), values, places, size, k, *x.stride(), BLOCK=block, RESIDENT=resident, num_warps=WARPS
             )
     return values, places
 
@@ -58,15 +50,15 @@ def decode(index: CodeIndex, values: Tensor, dictionary: Tensor) -> Tensor:
     check_values(index, values)
     check_dense(index, "dictionary", dictionary, index.shape[1])
     check_dtypes(DTYPES, values=values, dictionary=dictionary)
-    _check_device(dictionary)
+    check_device(dictionary.device)
     n, d = index.shape[0], dictionary.shape[1]
     out = torch.empty((n, d), dtype=dictionary.dtype, device=dictionary.device)
     if out.numel():
         width = _width(d)
         with torch.cuda.device_of(out):
-            kernels.decode[_grid(n * math.ceil(d / width))](
+            kernels.decode[grid(n * math.ceil(d / width))](
                 values.detach(), index.places, dictionary.detach(), out, index.slots, index.shape[1], d,
-                *dictionary.stride(), ENTRIES=_ENTRIES, COLUMNS=width,
+                *dictionary.stride(), ENTRIES=ENTRIES, COLUMNS=width,
             )  # fmt: skip
     return out
 
@@ -91,59 +83,23 @@ def decode_values(index: CodeIndex, error: Tensor, dictionary: Tensor) -> Tensor
     check_dense(index, "error", error, index.shape[0])
     check_dense(index, "dictionary", dictionary, index.shape[1], error.shape[1])
     check_dtypes(DTYPES, error=error, dictionary=dictionary)
-    _check_device(dictionary)
+    check_device(dictionary.device)
     n, d = error.shape
     out = torch.empty((n, index.slots), dtype=error.dtype, device=error.device)
     if out.numel():
         with torch.cuda.device_of(out):
-            kernels.dots[_grid(n * math.ceil(index.slots / _ENTRIES))](
+            kernels.dots[grid(n * math.ceil(index.slots / ENTRIES))](
                 index.places, error.detach(), dictionary.detach(), out, index.slots, index.shape[1], d,
-                *error.stride(), *dictionary.stride(), ENTRIES=_ENTRIES, COLUMNS=_width(d),
+                *error.stride(), *dictionary.stride(), ENTRIES=ENTRIES, COLUMNS=_width(d),
             )  # fmt: skip
     return out
-
-
-def compile_sources(dtype: torch.dtype) -> dict[str, tuple[Any, dict[str, int]]]:
-    """Return every kernel with its options, as `triton.compile` takes them.
-
-    Args:
-        dtype: one of DTYPES.
-
-    Returns:
-        (`triton.compiler.ASTSource`, options) by name, to compile for GPUs that are not here.
-
-    Raises:
-        RuntimeError: if this module was imported for the interpreter, which has nothing to compile.
-    """
-    if INTERPRETED:
-        raise RuntimeError("expected Triton's compiler, got its interpreter; import without TRITON_INTERPRET")
-    tile = {"ENTRIES": _ENTRIES, "COLUMNS": _COLUMNS}
-    short, long = {"BLOCK": _RESIDENT, "RESIDENT": True}, {"BLOCK": _CHUNK, "RESIDENT": False}
-    return {
-        "select_short": (_source(kernels.select, dtype, short), {"num_warps": _WARPS}),
-        "select_long": (_source(kernels.select, dtype, long), {"num_warps": _WARPS}),
-        "decode": (_source(kernels.decode, dtype, tile), {}),
-        "collect": (_source(kernels.collect, dtype, tile), {}),
-        "dots": (_source(kernels.dots, dtype, tile), {}),
-    }
-
-
-def _source(kernel: Any, dtype: torch.dtype, constants: dict[str, Any]) -> Any:
-    known = {"places": "*i32", "row": "*i32", "begin": "*i64", "end": "*i64", "slot": "*i64"}
-    known |= dict.fromkeys(("values", "x", "a", "out"), _ELEMENT[dtype])
-    # sizes fit in 32 bits; strides are taken as 64, the wider of the two forms that a launch can choose
-    signature = {
-        name: "constexpr" if name in constants else known.get(name, "i64" if name.startswith("stride") else "i32")
-        for name in kernel.arg_names
-    }
-    return triton.compiler.ASTSource(fn=kernel, signature=signature, constexprs=constants)
 
 
 def _check_gradient(index: CodeIndex, values: Tensor, error: Tensor) -> None:
     check_values(index, values)
     check_dense(index, "error", error, index.shape[0])
     check_dtypes(DTYPES, values=values, error=error)
-    _check_device(error)
+    check_device(error.device)
 
 
 def _collect(index: CodeIndex, begin: Tensor, end: Tensor, values: Tensor, error: Tensor) -> Tensor:
@@ -152,33 +108,20 @@ def _collect(index: CodeIndex, begin: Tensor, end: Tensor, values: Tensor, error
     if out.numel():
         width, units = _width(d), index.units
         with torch.cuda.device_of(out):
-            kernels.collect[_grid(rows * math.ceil(d / width))](
+            kernels.collect[grid(rows * math.ceil(d / width))](
                 begin, end, units.row, units.slot, values.detach(), error.detach(), out, d, *error.stride(),
-                ENTRIES=_ENTRIES, COLUMNS=width,
+                ENTRIES=ENTRIES, COLUMNS=width,
             )  # fmt: skip
     return out
 
 
 def _block(size: int) -> tuple[int, bool]:
     """Return how many entries of a row the selection reads at a time, and whether that is all of them."""
-    if size <= _RESIDENT:
-        return max(16, int(triton.next_power_of_2(size))), True
-    return _CHUNK, False
+    if size <= RESIDENT:
+        return side(size, 16, RESIDENT), True
+    return CHUNK, False
 
 
 def _width(d: int) -> int:
     """Return the tile of columns: a power of two, no wider than d needs."""
-    return max(1, min(_COLUMNS, int(triton.next_power_of_2(d))))
-
-
-def _grid(programs: int) -> tuple[int]:
-    if programs > _GRID:
-        raise ValueError(f"expected at most 2^31 - 1 programs, got {programs}; split the codes")
-    return (programs,)
-
-
-def _check_device(x: Tensor) -> None:
-    if x.device.type != "cuda" and not INTERPRETED:
-        raise ValueError(
-            f"expected CUDA tensors, got {x.device}; use the CPU kernels, or set TRITON_INTERPRET=1 for a test"
-        )
+    return side(d, 1, COLUMNS)

@@ -6,6 +6,8 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from sparsebench.kernels.common.triton_kernels import load_tile
+
 # triton ships its decorators without types, and a kernel's arguments have none that Python knows: hence the ignores
 
 _LEAST = tl.constexpr(-(2**31))
@@ -118,10 +120,7 @@ def decode(  # type: ignore[no-untyped-def]
         j = tl.load(places + i * k + s, mask=s < k, other=units).to(tl.int64)
         inside = j < units
         v = tl.load(values + i * k + s, mask=inside, other=0.0).to(tl.float32)
-        right = tl.load(
-            x + j[:, None] * stride_xr + column[None, :] * stride_xc,
-            mask=inside[:, None] & column_in[None, :], other=0.0,
-        ).to(tl.float32)  # fmt: skip
+        right = load_tile(x + j * stride_xr, column * stride_xc, inside, column_in).to(tl.float32)
         total += tl.sum(v[:, None] * right, axis=0)
     tl.store(out + i * d + column, total.to(out.dtype.element_ty), mask=column_in)
 
@@ -154,10 +153,7 @@ def collect(  # type: ignore[no-untyped-def]
         inside = e < last
         i = tl.load(row + e, mask=inside, other=0).to(tl.int64)
         v = tl.load(values + tl.load(slot + e, mask=inside, other=0), mask=inside, other=0.0).to(tl.float32)
-        right = tl.load(
-            x + i[:, None] * stride_xr + column[None, :] * stride_xc,
-            mask=inside[:, None] & column_in[None, :], other=0.0,
-        ).to(tl.float32)  # fmt: skip
+        right = load_tile(x + i * stride_xr, column * stride_xc, inside, column_in).to(tl.float32)
         total += tl.sum(v[:, None] * right, axis=0)
     tl.store(out + u * d + column, total.to(out.dtype.element_ty), mask=column_in)
 
@@ -190,9 +186,6 @@ def dots(  # type: ignore[no-untyped-def]
         column = low + tl.arange(0, COLUMNS).to(tl.int64)
         column_in = column < d
         left = tl.load(a + i * stride_ar + column * stride_ac, mask=column_in, other=0.0).to(tl.float32)
-        right = tl.load(
-            x + j[:, None] * stride_xr + column[None, :] * stride_xc,
-            mask=inside[:, None] & column_in[None, :], other=0.0,
-        ).to(tl.float32)  # fmt: skip
+        right = load_tile(x + j * stride_xr, column * stride_xc, inside, column_in).to(tl.float32)
         total += tl.sum(left[None, :] * right, axis=1)
     tl.store(out + i * k + s, total.to(out.dtype.element_ty), mask=s < k)

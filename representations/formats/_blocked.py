@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-import copy
 from typing import ClassVar, Self
 
 import torch
 from torch import Tensor
 
 from sparsebench.kernels.block_sparse.layout import blocks_from_elements
-from sparsebench.representations.base import Representation, Spec, Storage, coo_matrix
+from sparsebench.representations.base import coo_matrix
 from sparsebench.representations.formats import _blocks
-from sparsebench.representations.formats._torch import (
-    check_operand,
-    check_sampled,
-    check_values,
-    library,
-    nbytes,
-    refusal,
-)
+from sparsebench.representations.formats._torch import TorchSparse, library
 from sparsebench.representations.pattern import Pattern
 
 DEFAULT_BLOCK = (16, 16)
@@ -27,7 +19,7 @@ DEFAULT_BLOCK = (16, 16)
 _TRITON_DTYPES = (torch.float16, torch.bfloat16, torch.float32)
 
 
-class TorchBlocked(Representation):
+class TorchBlocked(TorchSparse):
     """Hold one torch tensor of `layout` BSR or BSC, indices in int32.
 
     The block is that of a pattern of kind "block", else DEFAULT_BLOCK. Shapes that it does not divide are filled up
@@ -39,10 +31,6 @@ class TorchBlocked(Representation):
     """
 
     layout: ClassVar[torch.layout]
-
-    def __init__(self, source: Tensor, sparse: Tensor) -> None:
-        super().__init__(source)
-        self._sparse = sparse
 
     @classmethod
     def build(cls, tensor: Tensor, pattern: Pattern | None = None) -> Self:
@@ -60,24 +48,19 @@ class TorchBlocked(Representation):
     def _assemble(cls, begins: Tensor, places: Tensor, values: Tensor, shape: tuple[int, int]) -> Tensor:
         return torch.sparse_compressed_tensor(begins, places, values, shape, layout=cls.layout, check_invariants=False)
 
-    @classmethod
-    def unsupported(cls, spec: Spec) -> str | None:
-        """Refuse what torch has no kernel for on that device, in that dtype and with that block."""
-        return refusal(cls, spec.operation, spec.dtype, spec.device, spec.pattern)
-
     @property
     def _by_rows(self) -> bool:
         return self.layout == torch.sparse_bsr
 
-    def _index(self) -> tuple[Tensor, Tensor]:
-        """Return the held index arrays: beginnings along the compressed axis, places along the other."""
+    def index_arrays(self) -> tuple[Tensor, ...]:
+        """Return beginnings along the compressed axis, places along the other."""
         if self._by_rows:
             return self._sparse.crow_indices(), self._sparse.col_indices()
         return self._sparse.ccol_indices(), self._sparse.row_indices()
 
     def _places(self) -> tuple[Tensor, Tensor]:
         """Return block row and block column of each block, in the order of the values."""
-        begins, minor = self._index()
+        begins, minor = self.index_arrays()
         numbers = torch.arange(len(begins) - 1, dtype=minor.dtype, device=minor.device)
         major = torch.repeat_interleave(numbers, begins.diff())
         return (major, minor) if self._by_rows else (minor, major)
@@ -86,11 +69,6 @@ class TorchBlocked(Representation):
     def _full_shape(self) -> tuple[int, int]:
         rows, columns = self._sparse.shape
         return rows, columns
-
-    def to_dense(self) -> Tensor:
-        """Return a new strided tensor."""
-        rows, columns = self.matrix_shape
-        return self._sparse.to_dense()[:rows, :columns].contiguous().reshape(self.shape)
 
     def matmul(self, x: Tensor) -> Tensor:
         """Return self @ x; see the class for what runs."""
@@ -102,14 +80,14 @@ class TorchBlocked(Representation):
 
     def sampled_matmul(self, a: Tensor, b: Tensor) -> Tensor:
         """Return (a @ b) at the places of the blocks, (blocks, height, width), by batched products."""
-        check_sampled(a, b, self.matrix_shape)
+        self.check_operands("sampled_matmul", a, b)
         rows, columns = self._full_shape
         left, right = _blocks.padded(a, rows), _blocks.padded(b.t(), columns).t()
         return _blocks.sample(self.values, *self._places(), left, right)
 
     def _product(self, x: Tensor, *, transposed: bool) -> Tensor:
         axis = 1 if transposed else 0
-        check_operand(x, self.matrix_shape[1 - axis])
+        self.check_operands("rmatmul" if transposed else "matmul", x)
         operand = _blocks.padded(x, self._full_shape[1 - axis])
         if self._torch_has(transposed=transposed):
             full = self._torch_product(self._sparse.t() if transposed else self._sparse, operand)
@@ -139,34 +117,20 @@ class TorchBlocked(Representation):
         full = torch.mm(bsr, torch.nn.functional.pad(x, (0, missing)) if missing else x)
         return full[:, :n].contiguous()
 
-    def kernel(self, operation: str) -> str:
+    def own_kernel(self, operation: str) -> str:
         """Return what runs: torch's product of the layout, or a batched product of the blocks."""
         cuda = self.device.type == "cuda"
         batched = f"torch bmm gather + {'index_put' if cuda else 'index_add'}"
         direct = f"torch.mm bsr ({'Triton' if cuda else library(self.device)})"
         if not (cuda or self._by_rows):
             direct = f"torch blocks transposed in each call + {direct}"
-        matmul = direct if self._torch_has(transposed=False) else batched
         return {
-            "matmul": matmul,
+            "matmul": direct if self._torch_has(transposed=False) else batched,
             "rmatmul": direct if self._torch_has(transposed=True) else batched,
             "sampled_matmul": "torch bmm gather",
-            "conv2d": f"torch unfold + {matmul}",
-        }.get(operation) or super().kernel(operation)
+        }[operation]
 
-    @property
-    def values(self) -> Tensor:
-        """Return the stored blocks, (blocks, height, width), row by row in BSR and column by column in BSC."""
-        return self._sparse.values()
-
-    def with_values(self, values: Tensor) -> Self:
-        """Return the same places around other blocks (blocks, height, width), sharing both."""
-        check_values(values, self.values)
-        twin = copy.copy(self)
-        twin._sparse = self._assemble(*self._index(), values, self._full_shape)
-        twin.dtype = values.dtype
-        return twin
-
-    def storage(self) -> Storage:
-        """Return the blocks, fill included, the block numbers along one axis and the beginnings along the other."""
-        return Storage(value_bytes=nbytes(self.values), index_bytes=nbytes(*self._index()))
+    def around(self, values: Tensor) -> Tensor:
+        """Return a tensor of other blocks (blocks, height, width), row by row in BSR and column by column in BSC."""
+        begins, places = self.index_arrays()
+        return self._assemble(begins, places, values, self._full_shape)

@@ -8,8 +8,9 @@ from torch.nn.grad import conv2d_input as torch_conv2d_input
 from torch.nn.grad import conv2d_weight as torch_conv2d_weight
 
 from sparsebench.kernels.plane_conv.geometry import Pair
-from sparsebench.representations._derived_conv import check_operand, output_size, weight_shape
+from sparsebench.representations._derived_conv import output_size, weight_shape
 from sparsebench.representations.base import Representation
+from sparsebench.representations.operands import check_operand
 
 
 def conv2d(self: Representation, weight: Tensor, x: Tensor, stride: Pair, padding: Pair, dilation: Pair) -> Tensor:

@@ -1,18 +1,95 @@
-"""Share what the formats on our own kernels have in common: refusals, and tensors that stand in for a dense one."""
+"""Share what the formats on our own kernels have in common: an index beside values, and what they refuse."""
 
 from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable
 from types import ModuleType
+from typing import Any, Self
 
 from torch import Tensor
 
-from sparsebench.representations.base import Representation, Spec
+from sparsebench.kernels.plane_conv.geometry import Pair
+from sparsebench.representations.base import Representation, Spec, Storage
+from sparsebench.representations.formats import _conv
 from sparsebench.representations.pattern import Pattern
+from sparsebench.representations.sources import check_source
 
 LIBRARIES = {"cpu": "numba", "cuda": "triton"}
 """What the kernels of a type of device are written in."""
+
+
+class Indexed(Representation):
+    """Hold values, and an index of the kernels that says where they stand."""
+
+    def __init__(self, source: Tensor, index: Any, values: Tensor) -> None:
+        """Take an index and values, not copied."""
+        super().__init__(source)
+        self._index = index
+        self._values = values
+
+    @property
+    def values(self) -> Tensor:
+        """Return the stored values, in the order of the index."""
+        return self._values
+
+    def with_values(self, values: Tensor) -> Self:
+        """Return a matrix of other values with the same index; they are copied only if they are not contiguous.
+
+        Raises:
+            ValueError: if shape or device are not those of `values`.
+        """
+        refuse_other_values(values, self._values)
+        return type(self)(stand_in(values, self.shape), self._index, values.contiguous())
+
+    def storage(self) -> Storage:
+        """Return the bytes of the values, and of every index array that is held by now."""
+        return Storage(value_bytes=self._values.nbytes, index_bytes=self._index.nbytes)
+
+
+class Sliding(Indexed):
+    """Convolve what is stored by the kernels of kernels/plane_conv, unless a subclass says that it cannot slide."""
+
+    @property
+    def slides(self) -> bool:
+        """Tell whether these kernels can convolve what this object holds."""
+        return True
+
+    def origin(self, operation: str) -> str:
+        """Return "derived" for a convolution that goes by unfolding, else what the class says."""
+        return "derived" if operation in _conv.CONVOLUTIONS and not self.slides else self.provenance(operation)
+
+    def conv2d(self, x: Tensor, *, stride: Pair = (1, 1), padding: Pair = (0, 0), dilation: Pair = (1, 1)) -> Tensor:
+        """Return the convolution of x (n, in, h, w) -> (n, out, h', w'), without an im2col copy if this slides.
+
+        Raises:
+            ValueError: if self is no 4-D weight, or x does not fit.
+        """
+        geometry = _conv.geometry_of(self, "conv2d", stride, padding, dilation)
+        if not self.slides:
+            return super().conv2d(x, stride=stride, padding=padding, dilation=dilation)
+        return _conv.conv2d(geometry, self._index, self._values, x)
+
+    def conv2d_input(
+        self, g: Tensor, size: Pair, *, stride: Pair = (1, 1), padding: Pair = (0, 0), dilation: Pair = (1, 1)
+    ) -> Tensor:
+        """Return the gradient of conv2d with respect to x (n, in, h, w); errors as in `conv2d`.
+
+        Elements want the order by columns, which is made with the first such call, held and counted in `storage`.
+        """
+        geometry = _conv.geometry_of(self, "conv2d_input", stride, padding, dilation)
+        if not self.slides:
+            return super().conv2d_input(g, size, stride=stride, padding=padding, dilation=dilation)
+        return _conv.conv2d_input(geometry, self._index, self._values, g, size)
+
+    def conv2d_values(
+        self, g: Tensor, x: Tensor, *, stride: Pair = (1, 1), padding: Pair = (0, 0), dilation: Pair = (1, 1)
+    ) -> Tensor:
+        """Return the gradient of conv2d with respect to the stored values, shaped so; errors as in `conv2d`."""
+        geometry = _conv.geometry_of(self, "conv2d_values", stride, padding, dilation)
+        if not self.slides:
+            return super().conv2d_values(g, x, stride=stride, padding=padding, dilation=dilation)
+        return _conv.conv2d_values(geometry, self._index, self._values, g, x)
 
 
 def kernels_unsupported(what: str, kernels: Callable[[str], ModuleType], spec: Spec) -> str | None:
@@ -36,7 +113,8 @@ def kernels_unsupported(what: str, kernels: Callable[[str], ModuleType], spec: S
 
 
 def refuse_unsupported(cls: type[Representation], tensor: Tensor, pattern: Pattern | None) -> None:
-    """Raise ValueError with the reason if `cls` cannot build from `tensor`."""
+    """Raise ValueError with the reason if `cls` cannot build from `tensor`; errors also as in `check_source`."""
+    check_source(tensor)
     spec = Spec(
         operation="build", shape=tuple(tensor.shape), dtype=tensor.dtype, device=tensor.device.type, pattern=pattern
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from abc import abstractmethod
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import scipy.sparse
@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from sparsebench.representations.base import Representation, Spec, Storage, coo_matrix
-from sparsebench.representations.formats._torch import check_operand, check_sampled, check_values, gathered_dots
+from sparsebench.representations.formats._own import refuse_unsupported
+from sparsebench.representations.formats._torch import check_values, gathered_dots
 from sparsebench.representations.formats._torch import index_dtype as narrow
 from sparsebench.representations.pattern import Pattern
 
@@ -22,6 +23,9 @@ DTYPES: tuple[torch.dtype, ...] = (torch.float32, torch.float64)
 
 class ScipyArray(Representation):
     """Hold one scipy sparse array of the matrix (m, k); a subclass says which kind, and where its indices are."""
+
+    routines: ClassVar[dict[str, str]]
+    """What runs each product, for the column `kernel`."""
 
     def __init__(self, source: Tensor, array: Any) -> None:
         super().__init__(source)
@@ -45,12 +49,9 @@ class ScipyArray(Representation):
         """Copy the non-zeros; see `Representation.build`.
 
         Raises:
-            ValueError: if the tensor is not on the CPU, or its dtype is neither float32 nor float64.
+            ValueError: if the tensor is neither 2-D nor 4-D, or `unsupported` has a reason.
         """
-        if tensor.device.type != "cpu" or tensor.dtype not in DTYPES:
-            raise ValueError(
-                f"expected a CPU tensor of float32 or float64 for {cls.name}, got {tensor.dtype} on {tensor.device}"
-            )
+        refuse_unsupported(cls, tensor, pattern)
         coo = coo_matrix(tensor)
         rows, columns = coo.indices().to(narrow(*coo.shape, coo.values().numel())).numpy()
         # each index gets an array of its own: a row of a shared one would keep both alive and uncounted
@@ -70,23 +71,27 @@ class ScipyArray(Representation):
             return f"scipy has no sparse arrays of {str(spec.dtype).removeprefix('torch.')}"
         return None
 
+    def own_kernel(self, operation: str) -> str:
+        """Return which of scipy's routines runs, or what stands in for one that scipy lacks."""
+        return self.routines[operation]
+
     def to_dense(self) -> Tensor:
         """Return a new strided tensor."""
         return torch.from_numpy(self._array.toarray()).reshape(self.shape)
 
     def matmul(self, x: Tensor) -> Tensor:
         """Return self @ x by scipy, on one thread."""
-        check_operand(x, self.matrix_shape[1])
+        self.check_operands("matmul", x)
         return torch.from_numpy(self._array @ x.detach().numpy())
 
     def rmatmul(self, x: Tensor) -> Tensor:
         """Return selfᵀ @ x by scipy's product of the transposed array, which shares the same memory."""
-        check_operand(x, self.matrix_shape[0])
+        self.check_operands("rmatmul", x)
         return torch.from_numpy(self._array.T @ x.detach().numpy())
 
     def sampled_matmul(self, a: Tensor, b: Tensor) -> Tensor:
         """Return (a @ b) at the stored places, (stored,); scipy has no such product, so rows are gathered in torch."""
-        check_sampled(a, b, self.matrix_shape)
+        self.check_operands("sampled_matmul", a, b)
         rows, columns = self.places()
         return gathered_dots(torch.from_numpy(rows), torch.from_numpy(columns), a.detach(), b.detach())
 

@@ -47,10 +47,6 @@ class SharedPlanes:
             padding=max(0, reach - index.shape[1]),
         )
 
-    def kernel(self, operation: str) -> str:
-        """Return "gather-gemm" for every product."""
-        return "gather-gemm"
-
     def to_dense(self) -> Tensor:
         columns = self._columns()
         dense = self.values.detach().new_zeros(self.shape)
@@ -58,20 +54,16 @@ class SharedPlanes:
         return dense
 
     def matmul(self, x: Tensor) -> Tensor:
-        self._check("x", x, (self.shape[1], None))
         columns = self._columns()
         product = self._compact(columns) @ _pick(x, 0, columns)
         return _spread(product, self.rows.long(), self.shape[0])
 
     def rmatmul(self, x: Tensor) -> Tensor:
-        self._check("x", x, (self.shape[0], None))
         columns = self._columns()
         product = self._compact(columns).t() @ _pick(x, 0, self.rows)
         return _spread(product, columns, self.shape[1])
 
     def sampled_matmul(self, a: Tensor, b: Tensor) -> Tensor:
-        self._check("a", a, (self.shape[0], None))
-        self._check("b", b, (a.shape[1], self.shape[1]))
         columns = self._columns()
         product = _pick(a, 0, self.rows) @ _pick(b, 1, columns)
         count, planes, width = self.values.shape
@@ -126,17 +118,6 @@ class SharedPlanes:
         """Return the stored values as a matrix (rows, columns) without padding, a view."""
         count, planes, width = self.values.shape
         return self.values.detach().view(count, planes * width)[:, : columns.numel()]
-
-    def _check(self, name: str, tensor: Tensor, sizes: tuple[int, int | None]) -> None:
-        fits = tensor.dim() == 2 and all(s in (None, got) for s, got in zip(sizes, tensor.shape, strict=True))
-        if not fits or tensor.layout != torch.strided:
-            want = ", ".join("n" if size is None else str(size) for size in sizes)
-            raise ValueError(f"expected strided {name} ({want}), got {tensor.layout} {tuple(tensor.shape)}; reshape it")
-        if tensor.dtype != self.values.dtype or tensor.device != self.values.device:
-            raise ValueError(
-                f"expected {name} in {self.values.dtype} on {self.values.device}, got {tensor.dtype} on "
-                f"{tensor.device}; convert it"
-            )
 
 
 def _pick(tensor: Tensor, dim: int, places: Tensor) -> Tensor:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 import functools
+from abc import abstractmethod
 from collections.abc import Iterator
+from typing import Self
 
 import torch
 from torch import Tensor
 
-from sparsebench.representations.base import Representation
+from sparsebench.representations import operations
+from sparsebench.representations.base import Representation, Spec, Storage
 from sparsebench.representations.pattern import Pattern
 
 WORKSPACE_ELEMENTS = 1 << 22
@@ -32,19 +36,6 @@ def chunks(count: int, elements_each: int) -> Iterator[slice]:
     step = max(1, WORKSPACE_ELEMENTS // max(1, elements_each))
     for start in range(0, count, step):
         yield slice(start, start + step)
-
-
-def check_operand(x: Tensor, rows: int, name: str = "x") -> None:
-    """Raise ValueError unless `x` is a matrix of so many rows."""
-    if x.dim() != 2 or x.shape[0] != rows:
-        raise ValueError(f"expected {name} of shape ({rows}, n), got {tuple(x.shape)}; transpose or cut it")
-
-
-def check_sampled(a: Tensor, b: Tensor, shape: tuple[int, int]) -> None:
-    """Raise ValueError unless a is (m, n) and b is (n, k) for the matrix shape (m, k)."""
-    rows, columns = shape
-    if a.dim() != 2 or b.dim() != 2 or a.shape[0] != rows or b.shape[1] != columns or a.shape[1] != b.shape[0]:
-        raise ValueError(f"expected a ({rows}, n) and b (n, {columns}), got {tuple(a.shape)} and {tuple(b.shape)}")
 
 
 def check_values(values: Tensor, like: Tensor) -> None:
@@ -80,16 +71,57 @@ def library(device: torch.device) -> str:
     return "MKL" if has_mkl else "torch without MKL"
 
 
-def refusal(
-    cls: type[Representation], operation: str, dtype: torch.dtype, device: str, pattern: Pattern | None = None
-) -> str | None:
+class TorchSparse(Representation):
+    """Hold one sparse torch tensor of the matrix (m, k), or of one that is filled up to whole blocks."""
+
+    def __init__(self, source: Tensor, sparse: Tensor) -> None:
+        """Take torch's tensor, not copied."""
+        super().__init__(source)
+        self._sparse = sparse
+
+    @abstractmethod
+    def around(self, values: Tensor) -> Tensor:
+        """Return a torch tensor of other values that shares the index arrays."""
+
+    @abstractmethod
+    def index_arrays(self) -> tuple[Tensor, ...]:
+        """Return every index array that is held."""
+
+    @classmethod
+    def unsupported(cls, spec: Spec) -> str | None:
+        """Refuse what torch has no kernel for on that device, in that dtype and with that block."""
+        return refusal(cls, spec)
+
+    def to_dense(self) -> Tensor:
+        """Return a new strided tensor."""
+        rows, columns = self.matrix_shape
+        return self._sparse.to_dense()[:rows, :columns].contiguous().reshape(self.shape)
+
+    @property
+    def values(self) -> Tensor:
+        """Return the stored values, in the order of the layout, sharing torch's memory."""
+        return self._sparse.values()
+
+    def with_values(self, values: Tensor) -> Self:
+        """Return the same places around other values, sharing both."""
+        check_values(values, self.values)
+        twin = copy.copy(self)
+        twin._sparse, twin.dtype = self.around(values), values.dtype
+        return twin
+
+    def storage(self) -> Storage:
+        """Return the bytes of the values, fill included, and of the index arrays."""
+        return Storage(value_bytes=nbytes(self.values), index_bytes=nbytes(*self.index_arrays()))
+
+
+def refusal(cls: type[Representation], spec: Spec) -> str | None:
     """Return why this torch build cannot do an operation, or None; found out by doing it once on a 32 × 32 identity.
 
     Which kernels exist depends on torch's version, on how it was built and on the device: a table would be wrong
     somewhere. Only the blocks of a pattern matter here.
     """
-    block = pattern if pattern is not None and pattern.kind == "block" else None
-    return _refusal(cls, operation, dtype, device, block)
+    block = spec.pattern if spec.pattern is not None and spec.pattern.kind == "block" else None
+    return _refusal(cls, spec.operation, spec.dtype, spec.device, block)
 
 
 @functools.cache
@@ -100,13 +132,11 @@ def _refusal(
         return "torch finds no CUDA device here"
     try:
         built = cls.build(torch.eye(32, dtype=dtype, device=device), pattern)
-        x = torch.ones((32, 16), dtype=dtype, device=device)
-        if operation in ("matmul", "conv2d", "train"):
-            built.matmul(x)
-        if operation in ("rmatmul", "train"):
-            built.rmatmul(x)
-        if operation in ("sampled_matmul", "train"):
-            built.sampled_matmul(x, x.t())
+        trained = (name for name in operations.names() if operations.get(name).trains)
+        for product in trained if operation == "train" else (operations.product_of(operation, cls),):
+            if cls.native(product) and product in operations.names():
+                sizes = operations.get(product).operands.values()
+                getattr(built, product)(*(torch.ones((32, 32), dtype=dtype, device=device) for _ in sizes))
     except (RuntimeError, TypeError) as error:  # NotImplementedError is a RuntimeError
         lines = str(error).strip().splitlines() or [type(error).__name__]
         return f"torch {torch.__version__} on {device}: {lines[0]}"

@@ -9,11 +9,11 @@ from torch import Tensor
 
 from sparsebench.kernels.block_sparse.layout import BlockIndex, blocks_from_elements, dense_from_blocks
 from sparsebench.kernels.block_sparse.products import backend
-from sparsebench.kernels.plane_conv.geometry import Pair
-from sparsebench.representations.base import Representation, Spec, Storage, coo_matrix
+from sparsebench.representations.base import Spec, Storage, coo_matrix
 from sparsebench.representations.formats import _conv
 from sparsebench.representations.formats._own import (
     LIBRARIES,
+    Sliding,
     kernels_unsupported,
     refuse_other_values,
     refuse_unsupported,
@@ -25,9 +25,6 @@ DEFAULT_BLOCK = (32, 32)
 """The block of a matrix where the pattern names none: it fills the tiles that tensor cores multiply, and its index is
 0.3 % of its values. A non-zero that stands alone in it costs 4 KiB in float32: name a smaller block for scattered
 ones."""
-
-_MATRIX = {"conv2d": "matmul", "conv2d_input": "rmatmul", "conv2d_values": "sampled_matmul"}
-"""The product that a derived convolution stands on."""
 
 
 def block_unsupported(spec: Spec) -> str | None:
@@ -52,7 +49,7 @@ def block_for(shape: tuple[int, ...], pattern: Pattern | None) -> tuple[int, int
     return (DEFAULT_BLOCK[0], max(1, shape[2] * shape[3])) if len(shape) == 4 else DEFAULT_BLOCK
 
 
-class BlockSparse(Representation):
+class BlockSparse(Sliding):
     """Store blocks (height, width), each whole if any of its elements is not 0, else not at all.
 
     The block is that of a `block` pattern, else as `block_for` says. Values are (blocks, height, width), blocks at the
@@ -60,14 +57,13 @@ class BlockSparse(Representation):
     """
 
     name = "block-sparse"
+    _index: BlockIndex
     micro: ClassVar[str | None] = None
     """The only micro-kernel to choose from on the CPU: "generated", "blas" or "mkl"; None for the fastest here."""
 
     def __init__(self, source: Tensor, index: BlockIndex, values: Tensor, *, transposed: bool = False) -> None:
         """Take an index and values, not copied; `transposed` tells that they hold the transpose of this matrix."""
-        super().__init__(source)
-        self._index = index
-        self._values = values
+        super().__init__(source, index, values)
         self._transposed = transposed
         self._columns: dict[str, int] = {}
         """n of the last call by operation, as the kernel depends on it; shared with `with_values`."""
@@ -87,12 +83,10 @@ class BlockSparse(Representation):
         """Refuse devices and dtypes that the kernels do not have."""
         return block_unsupported(spec)
 
-    def kernel(self, operation: str) -> str:
+    def own_kernel(self, operation: str) -> str:
         """Return what ran in the last call: micro-kernel and tile on the CPU ("numba" before any), "triton" on CUDA."""
         if operation in _conv.CONVOLUTIONS:
-            if self._slides:
-                return _conv.kernel_name(self.device.type)
-            return f"unfold+{self.kernel(_MATRIX[operation])}"
+            return _conv.kernel_name(self.device.type)
         n = self._columns.get(operation)
         if self.device.type != "cpu" or n is None:
             return LIBRARIES[self.device.type]
@@ -128,50 +122,15 @@ class BlockSparse(Representation):
         Raises:
             ValueError: if shape, dtype or device of a or b do not fit.
         """
+        self.check_operands("sampled_matmul", a, b)
         self._columns["sampled_matmul"] = a.shape[-1]
         product: Tensor = self._backend.sdd(self._index, a, b, transposed=self._transposed, **self._options)
         return product
-
-    def conv2d(self, x: Tensor, *, stride: Pair = (1, 1), padding: Pair = (0, 0), dilation: Pair = (1, 1)) -> Tensor:
-        """Return the convolution of x (n, in, h, w) -> (n, out, h', w').
-
-        It is native where blocks are made of whole planes, some kh · kw wide, else derived.
-
-        Raises:
-            ValueError: if self is no 4-D weight, or x does not fit.
-        """
-        geometry = _conv.geometry_of(self, "conv2d", stride, padding, dilation)
-        if not self._slides:
-            return super().conv2d(x, stride=stride, padding=padding, dilation=dilation)
-        return _conv.conv2d(geometry, self._index, self._values, x)
-
-    def conv2d_input(
-        self, g: Tensor, size: Pair, *, stride: Pair = (1, 1), padding: Pair = (0, 0), dilation: Pair = (1, 1)
-    ) -> Tensor:
-        """Return the gradient of conv2d with respect to x (n, in, h, w); errors as in `conv2d`."""
-        geometry = _conv.geometry_of(self, "conv2d_input", stride, padding, dilation)
-        if not self._slides:
-            return super().conv2d_input(g, size, stride=stride, padding=padding, dilation=dilation)
-        return _conv.conv2d_input(geometry, self._index, self._values, g, size)
-
-    def conv2d_values(
-        self, g: Tensor, x: Tensor, *, stride: Pair = (1, 1), padding: Pair = (0, 0), dilation: Pair = (1, 1)
-    ) -> Tensor:
-        """Return the gradient of conv2d with respect to the stored values, shaped so; errors as in `conv2d`."""
-        geometry = _conv.geometry_of(self, "conv2d_values", stride, padding, dilation)
-        if not self._slides:
-            return super().conv2d_values(g, x, stride=stride, padding=padding, dilation=dilation)
-        return _conv.conv2d_values(geometry, self._index, self._values, g, x)
 
     @property
     def index(self) -> BlockIndex:
         """Return where the stored blocks stand; of a transpose, in the matrix that it came from."""
         return self._index
-
-    @property
-    def values(self) -> Tensor:
-        """Return the stored blocks (blocks, height, width); of a transpose, those of the matrix that it came from."""
-        return self._values
 
     def with_values(self, values: Tensor) -> Self:
         """Return a matrix of other values with the same index; they are copied only if they are not contiguous.
@@ -193,9 +152,7 @@ class BlockSparse(Representation):
     def storage(self) -> Storage:
         """Return the bytes of the values, and of the index in both orders; on CUDA also of the kernels' work tables."""
         tables = self._backend.table_bytes(self._index) if self.device.type == "cuda" else 0
-        return Storage(
-            value_bytes=self._values.numel() * self._values.element_size(), index_bytes=self._index.nbytes + tables
-        )
+        return Storage(value_bytes=self._values.nbytes, index_bytes=self._index.nbytes + tables)
 
     def _multiply(self, operation: str, x: Tensor, *, transposed: bool) -> Tensor:
         self._columns[operation] = x.shape[-1]
@@ -207,8 +164,8 @@ class BlockSparse(Representation):
         return backend(self.device.type)
 
     @property
-    def _slides(self) -> bool:
-        """Tell whether convolutions run natively, with the kernels that LLVM generates."""
+    def slides(self) -> bool:
+        """Tell whether blocks are made of whole planes, for the kernels that LLVM generates."""
         return self.micro in (None, "generated") and _conv.holds_planes(self._index, self.shape)
 
     @property

@@ -8,15 +8,9 @@ from typing import Self
 from torch import Tensor
 
 from sparsebench.kernels.csr.layout import RowIndex, dense_from_elements
-from sparsebench.kernels.plane_conv.geometry import Pair
-from sparsebench.representations.base import Representation, Spec, Storage, coo_matrix
+from sparsebench.representations.base import Spec, coo_matrix
 from sparsebench.representations.formats import _conv
-from sparsebench.representations.formats._own import (
-    kernels_unsupported,
-    refuse_other_values,
-    refuse_unsupported,
-    stand_in,
-)
+from sparsebench.representations.formats._own import Sliding, kernels_unsupported, refuse_unsupported
 from sparsebench.representations.pattern import Pattern
 
 
@@ -38,7 +32,7 @@ def csr_kernels(device: str) -> ModuleType:
     raise ValueError(f"expected a device of cpu, cuda, got {device!r}; move the tensor")
 
 
-class Csr(Representation):
+class Csr(Sliding):
     """Store the non-zeros in compressed sparse rows: values, int32 column numbers, and where each row begins.
 
     On the CPU the transposed product works from the same arrays. On the GPU it needs the order by columns too, and so
@@ -46,12 +40,7 @@ class Csr(Representation):
     """
 
     name = "csr"
-
-    def __init__(self, source: Tensor, index: RowIndex, values: Tensor) -> None:
-        """Take an index and values, not copied."""
-        super().__init__(source)
-        self._index = index
-        self._values = values
+    _index: RowIndex
 
     @classmethod
     def build(cls, tensor: Tensor, pattern: Pattern | None = None) -> Self:
@@ -71,7 +60,7 @@ class Csr(Representation):
         """Refuse devices and dtypes that the kernels do not have."""
         return kernels_unsupported("csr", csr_kernels, spec)
 
-    def kernel(self, operation: str) -> str:
+    def own_kernel(self, operation: str) -> str:
         """Return what the kernels of this device call themselves."""
         if operation in _conv.CONVOLUTIONS:
             return _conv.kernel_name(self.device.type)
@@ -102,49 +91,6 @@ class Csr(Representation):
         Raises:
             ValueError: if shape, dtype or device of a or b do not fit.
         """
+        self.check_operands("sampled_matmul", a, b)
         product: Tensor = csr_kernels(self.device.type).sdd(self._index, a, b)
         return product
-
-    def conv2d(self, x: Tensor, *, stride: Pair = (1, 1), padding: Pair = (0, 0), dilation: Pair = (1, 1)) -> Tensor:
-        """Return the convolution of x (n, in, h, w) -> (n, out, h', w'), without an im2col copy.
-
-        Raises:
-            ValueError: if self is no 4-D weight, or x does not fit.
-        """
-        geometry = _conv.geometry_of(self, "conv2d", stride, padding, dilation)
-        return _conv.conv2d(geometry, self._index, self._values, x)
-
-    def conv2d_input(
-        self, g: Tensor, size: Pair, *, stride: Pair = (1, 1), padding: Pair = (0, 0), dilation: Pair = (1, 1)
-    ) -> Tensor:
-        """Return the gradient of conv2d with respect to x (n, in, h, w); errors as in `conv2d`.
-
-        It wants the order by columns, which is made with the first such call, held and counted in `storage`.
-        """
-        geometry = _conv.geometry_of(self, "conv2d_input", stride, padding, dilation)
-        return _conv.conv2d_input(geometry, self._index, self._values, g, size)
-
-    def conv2d_values(
-        self, g: Tensor, x: Tensor, *, stride: Pair = (1, 1), padding: Pair = (0, 0), dilation: Pair = (1, 1)
-    ) -> Tensor:
-        """Return the gradient of conv2d with respect to the stored values, shaped so; errors as in `conv2d`."""
-        geometry = _conv.geometry_of(self, "conv2d_values", stride, padding, dilation)
-        return _conv.conv2d_values(geometry, self._index, self._values, g, x)
-
-    @property
-    def values(self) -> Tensor:
-        """Return the stored values (stored,), row by row."""
-        return self._values
-
-    def with_values(self, values: Tensor) -> Self:
-        """Return a matrix of other values with the same index; they are copied only if they are not contiguous.
-
-        Raises:
-            ValueError: if shape or device are not those of `values`.
-        """
-        refuse_other_values(values, self._values)
-        return type(self)(stand_in(values, self.shape), self._index, values.contiguous())
-
-    def storage(self) -> Storage:
-        """Return the bytes of the values, and of every index array that is held by now."""
-        return Storage(value_bytes=self._values.numel() * self._values.element_size(), index_bytes=self._index.nbytes)

@@ -28,9 +28,13 @@ class Dense(Representation):
         """Copy the tensor; see `Representation.build`."""
         return cls(tensor, strided_matrix(tensor).clone(memory_format=torch.contiguous_format))
 
-    def kernel(self, operation: str) -> str:
+    def own_kernel(self, operation: str) -> str:
         """Return torch's dense product or convolution."""
         return "torch.conv2d" if operation.startswith("conv2d") else "torch.mm"
+
+    def _read(self) -> Tensor:
+        """Return the matrix that products read."""
+        return self._matrix
 
     def to_dense(self) -> Tensor:
         """Return a copy."""
@@ -38,25 +42,28 @@ class Dense(Representation):
 
     def matmul(self, x: Tensor) -> Tensor:
         """Return self @ x by torch's dense product."""
-        return self._matrix @ x
+        self.check_operands("matmul", x)
+        return self._read() @ x
 
     def rmatmul(self, x: Tensor) -> Tensor:
         """Return selfᵀ @ x by torch's dense product."""
-        return self._matrix.t() @ x
+        self.check_operands("rmatmul", x)
+        return self._read().t() @ x
 
     def sampled_matmul(self, a: Tensor, b: Tensor) -> Tensor:
         """Return a @ b: every position is stored."""
+        self.check_operands("sampled_matmul", a, b)
         return a @ b
 
     def conv2d(self, x: Tensor, *, stride: Pair = (1, 1), padding: Pair = (0, 0), dilation: Pair = (1, 1)) -> Tensor:
         """Return the convolution of x (n, in, h, w) by torch's dense convolution."""
-        return _dense_conv.conv2d(self, self._matrix, x, stride, padding, dilation)
+        return _dense_conv.conv2d(self, self._read(), x, stride, padding, dilation)
 
     def conv2d_input(
         self, g: Tensor, size: Pair, *, stride: Pair = (1, 1), padding: Pair = (0, 0), dilation: Pair = (1, 1)
     ) -> Tensor:
         """Return the gradient of conv2d with respect to x by torch."""
-        return _dense_conv.conv2d_input(self, self._matrix, g, size, stride, padding, dilation)
+        return _dense_conv.conv2d_input(self, self._read(), g, size, stride, padding, dilation)
 
     def conv2d_values(
         self, g: Tensor, x: Tensor, *, stride: Pair = (1, 1), padding: Pair = (0, 0), dilation: Pair = (1, 1)

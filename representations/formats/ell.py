@@ -9,18 +9,12 @@ from torch import Tensor
 
 from sparsebench.kernels.sparse_codes.layout import CodeIndex, place_dtype
 from sparsebench.kernels.sparse_codes.products import kernels
-from sparsebench.representations.base import Representation, Spec, Storage, coo_matrix
-from sparsebench.representations.formats._own import (
-    kernels_unsupported,
-    refuse_other_values,
-    refuse_unsupported,
-    stand_in,
-)
-from sparsebench.representations.formats._torch import check_sampled
+from sparsebench.representations.base import Spec, coo_matrix
+from sparsebench.representations.formats._own import Indexed, kernels_unsupported, refuse_unsupported
 from sparsebench.representations.pattern import Pattern
 
 
-class Ell(Representation):
+class Ell(Indexed):
     """Store k slots a row, k the entries of the longest one: values and places, each (m, k); ELLPACK in the literature.
 
     It suits rows of the same length, as top-k codes have. A shorter row ends with pads, which cost memory and nothing
@@ -29,12 +23,7 @@ class Ell(Representation):
     """
 
     name = "ell"
-
-    def __init__(self, source: Tensor, index: CodeIndex, values: Tensor) -> None:
-        """Take an index and values, not copied."""
-        super().__init__(source)
-        self._index = index
-        self._values = values
+    _index: CodeIndex
 
     @classmethod
     def build(cls, tensor: Tensor, pattern: Pattern | None = None) -> Self:
@@ -68,14 +57,12 @@ class Ell(Representation):
         """Return slots ÷ entries: 1 where all rows are equally long, and also where nothing is stored."""
         return self._values.numel() / self._index.stored if self._index.stored else 1.0
 
-    def kernel(self, operation: str) -> str:
+    def own_kernel(self, operation: str) -> str:
         """Return what the kernels of this device call themselves, and what comes before them."""
         name: str = kernels(self.device.type).name(self.dtype)
         if operation == "rmatmul":
             sorts = "in each call" if self.device.type == "cpu" else "once"
             return f"entries sorted by columns {sorts} + {name}"
-        if operation.startswith("conv2d"):
-            return f"torch unfold + {name}" if operation != "conv2d_with" else super().kernel(operation)
         return name
 
     def to_dense(self) -> Tensor:
@@ -108,27 +95,9 @@ class Ell(Representation):
         Raises:
             ValueError: if shape, dtype or device of a or b do not fit.
         """
-        check_sampled(a, b, self.matrix_shape)
+        self.check_operands("sampled_matmul", a, b)
         product: Tensor = kernels(self.device.type).decode_values(self._index, a, b.t())
         return product
-
-    @property
-    def values(self) -> Tensor:
-        """Return the values, one a slot; those of pads are never read."""
-        return self._values
-
-    def with_values(self, values: Tensor) -> Self:
-        """Return a matrix of other values with the same places; they are copied only if they are not contiguous.
-
-        Raises:
-            ValueError: if shape or device are not those of `values`.
-        """
-        refuse_other_values(values, self._values)
-        return type(self)(stand_in(values, self.shape), self._index, values.contiguous())
-
-    def storage(self) -> Storage:
-        """Return the bytes of the values, pads included, and of every index array that is held by now."""
-        return Storage(value_bytes=self._values.numel() * self._values.element_size(), index_bytes=self._index.nbytes)
 
 
 def _even(tensor: Tensor) -> tuple[CodeIndex, Tensor] | None:

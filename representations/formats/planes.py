@@ -14,12 +14,13 @@ from sparsebench.kernels.csr.layout import RowIndex
 from sparsebench.kernels.plane_conv.geometry import Geometry, Pair
 from sparsebench.kernels.plane_conv.layout import SharedMaps
 from sparsebench.kernels.plane_conv.products import backend
-from sparsebench.representations._derived_conv import check_operand, weight_shape
-from sparsebench.representations.base import Representation, Spec, Storage, check_dimensions
+from sparsebench.representations._derived_conv import weight_shape
+from sparsebench.representations.base import Representation, Spec, Storage
 from sparsebench.representations.formats import _conv
 from sparsebench.representations.formats._own import refuse_unsupported, stand_in
 from sparsebench.representations.formats._shared_planes import SharedPlanes
 from sparsebench.representations.formats.block_sparse import BlockSparse, block_unsupported, blocks_of
+from sparsebench.representations.operands import check_operand
 from sparsebench.representations.pattern import Pattern
 from sparsebench.representations.plane_tensor import PlaneTensor
 
@@ -63,7 +64,6 @@ class Planes(Representation):
         Raises:
             ValueError: if the tensor is neither 2-D nor 4-D, or `unsupported` has a reason.
         """
-        check_dimensions(tensor)
         refuse_unsupported(cls, tensor, pattern)
         return cls._of(tensor, *blocks_of(tensor, (1, plane_width(tuple(tensor.shape), pattern))))
 
@@ -122,11 +122,11 @@ class Planes(Representation):
         """Return "shared" or "pairs"."""
         return "pairs" if isinstance(self._store, BlockSparse) else "shared"
 
-    def kernel(self, operation: str) -> str:
+    def own_kernel(self, operation: str) -> str:
         """Return "gather-gemm" for shared planes, else what the block kernels are called; or what convolves."""
         if operation == "conv2d_with" or (operation in _conv.CONVOLUTIONS and len(self.shape) == 4):
             return _conv.kernel_name(self.device.type, self.maps, operation)
-        return self._store.kernel(operation)
+        return "gather-gemm" if isinstance(self._store, SharedPlanes) else self._store.kernel(operation)
 
     def to_dense(self) -> Tensor:
         """Return a new strided tensor."""
@@ -139,10 +139,12 @@ class Planes(Representation):
         Raises:
             ValueError: if shape, dtype or device of x do not fit.
         """
+        self.check_operands("matmul", x)
         return self._store.rmatmul(x) if self._transposed else self._store.matmul(x)
 
     def rmatmul(self, x: Tensor) -> Tensor:
         """Return selfᵀ @ x, (k, m) @ (m, n) -> (k, n), from the same values; errors as in `matmul`."""
+        self.check_operands("rmatmul", x)
         return self._store.matmul(x) if self._transposed else self._store.rmatmul(x)
 
     def sampled_matmul(self, a: Tensor, b: Tensor) -> Tensor:
@@ -151,6 +153,7 @@ class Planes(Representation):
         Raises:
             ValueError: if shape, dtype or device of a or b do not fit.
         """
+        self.check_operands("sampled_matmul", a, b)
         return self._store.sampled_matmul(b.t(), a.t()) if self._transposed else self._store.sampled_matmul(a, b)
 
     def conv2d(self, x: Tensor, *, stride: Pair = (1, 1), padding: Pair = (0, 0), dilation: Pair = (1, 1)) -> Tensor:

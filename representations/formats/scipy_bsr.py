@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import scipy.sparse
@@ -15,15 +15,7 @@ from sparsebench.representations.formats import _blocks
 from sparsebench.representations.formats._blocked import DEFAULT_BLOCK
 from sparsebench.representations.formats._own import refuse_unsupported
 from sparsebench.representations.formats._scipy import ScipyArray
-from sparsebench.representations.formats._torch import check_operand, check_sampled
 from sparsebench.representations.pattern import Pattern
-
-_KERNELS = {
-    "matmul": "scipy bsr_matvecs, one thread",
-    "rmatmul": "scipy blocks transposed in each call + bsr_matvecs, one thread",
-    "sampled_matmul": "torch bmm gather",
-    "conv2d": "torch unfold + scipy bsr_matvecs, one thread",
-}
 
 
 class ScipyBsr(ScipyArray):
@@ -34,6 +26,11 @@ class ScipyBsr(ScipyArray):
     """
 
     name = "scipy-bsr"
+    routines: ClassVar = {
+        "matmul": "scipy bsr_matvecs, one thread",
+        "rmatmul": "scipy blocks transposed in each call + bsr_matvecs, one thread",
+        "sampled_matmul": "torch bmm gather",
+    }
 
     @classmethod
     def build(cls, tensor: Tensor, pattern: Pattern | None = None) -> Self:
@@ -82,7 +79,7 @@ class ScipyBsr(ScipyArray):
 
     def sampled_matmul(self, a: Tensor, b: Tensor) -> Tensor:
         """Return (a @ b) at the places of the blocks, (blocks, height, width), by torch's batched products."""
-        check_sampled(a, b, self.matrix_shape)
+        self.check_operands("sampled_matmul", a, b)
         height, width = self._array.shape
         left = _blocks.padded(a.detach(), height)
         right = _blocks.padded(b.detach().t(), width).t()
@@ -91,11 +88,7 @@ class ScipyBsr(ScipyArray):
 
     def _product(self, x: Tensor, *, transposed: bool) -> Tensor:
         axis = 1 if transposed else 0
-        check_operand(x, self.matrix_shape[1 - axis])
+        self.check_operands("rmatmul" if transposed else "matmul", x)
         operand = _blocks.padded(x.detach(), self._array.shape[1 - axis]).numpy()
         full = (self._array.T if transposed else self._array) @ operand
         return torch.from_numpy(full)[: self.matrix_shape[axis]]
-
-    def kernel(self, operation: str) -> str:
-        """Return which of scipy's routines runs, or what stands in for one that scipy lacks."""
-        return _KERNELS.get(operation) or super().kernel(operation)

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from sparsebench.representations.formats._scipy import ScipyArray
-
-_KERNELS = {
-    "matmul": "scipy csr_matvecs, one thread",
-    "rmatmul": "scipy csc_matvecs of the transposed view, one thread",
-    "sampled_matmul": "torch gathered row dots, chunked",
-    "conv2d": "torch unfold + scipy csr_matvecs, one thread",
-}
 
 
 class ScipyCsr(ScipyArray):
     """Store `scipy.sparse.csr_array`: values, column numbers, and where each row begins (int32 where they fit)."""
 
     name = "scipy-csr"
+    routines: ClassVar = {
+        "matmul": "scipy csr_matvecs, one thread",
+        "rmatmul": "scipy csc_matvecs of the transposed view, one thread",
+        "sampled_matmul": "torch gathered row dots, chunked",
+    }
 
     @classmethod
     def arrange(cls, array: Any) -> Any:
@@ -34,7 +32,3 @@ class ScipyCsr(ScipyArray):
         """Return rows, expanded anew in each call, and columns."""
         rows = np.arange(self.matrix_shape[0], dtype=self._array.indices.dtype)
         return np.repeat(rows, np.diff(self._array.indptr)), self._array.indices
-
-    def kernel(self, operation: str) -> str:
-        """Return which of scipy's routines runs, or what stands in for one that scipy lacks."""
-        return _KERNELS.get(operation) or super().kernel(operation)

@@ -11,8 +11,6 @@ from torch.nn.functional import embedding_bag
 
 from sparsebench.representations.base import Representation, Spec, Storage, coo_matrix
 from sparsebench.representations.formats._torch import (
-    check_operand,
-    check_sampled,
     check_values,
     index_dtype,
     nbytes,
@@ -55,7 +53,7 @@ class TorchEmbeddingBag(Representation):
     @classmethod
     def unsupported(cls, spec: Spec) -> str | None:
         """Refuse what torch has no kernel for on that device and in that dtype."""
-        return refusal(cls, spec.operation, spec.dtype, spec.device)
+        return refusal(cls, spec)
 
     def _rows(self) -> Tensor:
         """Return the row of every entry, which torch's backward pass wants; made anew in each call."""
@@ -79,8 +77,8 @@ class TorchEmbeddingBag(Representation):
 
     def matmul(self, x: Tensor) -> Tensor:
         """Return self @ x by `embedding_bag` with the values as per-sample weights."""
-        rows, columns = self.matrix_shape
-        check_operand(x, columns)
+        self.check_operands("matmul", x)
+        rows = self.shape[0]
         if self._values.numel() == 0 or x.shape[1] == 0:
             return x.new_zeros((rows, x.shape[1]))
         return embedding_bag(
@@ -89,8 +87,8 @@ class TorchEmbeddingBag(Representation):
 
     def rmatmul(self, x: Tensor) -> Tensor:
         """Return selfᵀ @ x by the gradient that `embedding_bag` has for its table."""
-        rows, columns = self.matrix_shape
-        check_operand(x, rows)
+        self.check_operands("rmatmul", x)
+        columns = self.matrix_shape[1]
         if self._values.numel() == 0 or x.shape[1] == 0:
             return x.new_zeros((columns, x.shape[1]))
         bags = self._rows()
@@ -103,7 +101,7 @@ class TorchEmbeddingBag(Representation):
 
     def sampled_matmul(self, a: Tensor, b: Tensor) -> Tensor:
         """Return (a @ b) at the stored places, shaped as `values`, by the gradient that it has for its weights."""
-        check_sampled(a, b, self.matrix_shape)
+        self.check_operands("sampled_matmul", a, b)
         if self._values.numel() == 0 or a.shape[1] == 0:
             return torch.zeros_like(self._values, dtype=a.dtype)
         product: Tensor = torch.ops.aten._embedding_bag_per_sample_weights_backward(
@@ -111,15 +109,13 @@ class TorchEmbeddingBag(Representation):
         )
         return product.reshape(self._values.shape)
 
-    def kernel(self, operation: str) -> str:
+    def own_kernel(self, operation: str) -> str:
         """Return which of torch's functions runs."""
-        forward = "torch embedding_bag, sum"
         return {
-            "matmul": forward,
+            "matmul": "torch embedding_bag, sum",
             "rmatmul": "torch _embedding_bag_dense_backward",
             "sampled_matmul": "torch _embedding_bag_per_sample_weights_backward",
-            "conv2d": f"torch unfold + {forward}",
-        }.get(operation) or super().kernel(operation)
+        }[operation]
 
     @property
     def values(self) -> Tensor:

@@ -10,9 +10,9 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from sparsebench.representations.base import Representation, Spec, Storage, check_dimensions, strided_matrix
+from sparsebench.representations.base import Representation, Spec, Storage, strided_matrix
 from sparsebench.representations.formats._own import refuse_unsupported
-from sparsebench.representations.formats._torch import check_operand, nbytes
+from sparsebench.representations.formats._torch import nbytes
 from sparsebench.representations.pattern import Pattern
 
 GROUP, KEPT = 4, 2
@@ -46,7 +46,6 @@ class TorchSemiStructured(Representation):
         Raises:
             ValueError: if the tensor is neither 2-D nor 4-D, `unsupported` has a reason, or a group holds more than 2.
         """
-        check_dimensions(tensor)
         refuse_unsupported(cls, tensor, None)
         matrix = strided_matrix(tensor).contiguous()
         most = fullest_group(matrix)
@@ -82,20 +81,15 @@ class TorchSemiStructured(Representation):
 
     def matmul(self, x: Tensor) -> Tensor:
         """Return self @ x by torch's product of the layout; n is filled up to a multiple of 8 inside torch."""
-        check_operand(x, self.matrix_shape[1])
+        self.check_operands("matmul", x)
         if x.shape[1] == 0:
             return x.new_empty((self.matrix_shape[0], 0))
         return torch.mm(self._sparse, x.detach().contiguous())
 
-    def kernel(self, operation: str) -> str:
-        """Return the library that multiplies, and what stands around it."""
+    def own_kernel(self, operation: str) -> str:
+        """Return the library that multiplies; to_dense is a product by the identity."""
         library = {"cusparselt": "cuSPARSELt", "cutlass": "CUTLASS"}[self._sparse.BACKEND]
-        product = f"torch.mm 2:4 ({library})"
-        return {
-            "matmul": product,
-            "rmatmul": f"{product} by the identity + torch.mm dense",
-            "conv2d": f"torch unfold + {product}",
-        }.get(operation) or super().kernel(operation)
+        return f"torch.mm 2:4 ({library})"
 
     def storage(self) -> Storage:
         """Return half of the elements as values; the rest of what torch holds says where they stand."""

@@ -6,6 +6,7 @@ import importlib.metadata
 import os
 import platform
 import subprocess
+import time
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -54,6 +55,12 @@ def set_threads(threads: int) -> None:
     torch.set_num_threads(threads)
     numba.set_num_threads(threads)
     threadpoolctl.threadpool_limits(limits=threads)
+
+
+def exact_float32() -> None:
+    """Keep torch from rounding float32 operands to TF32, which cuDNN does by default: a reference is to be float32."""
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
 
 
 def describe(device: str, threads: int) -> dict[str, Any]:
@@ -119,7 +126,7 @@ def _commit() -> str | None:
 
 
 def _gpu() -> dict[str, Any]:
-    """Return name, memory, driver and clocks of the first GPU; the driver's own library is asked where it answers."""
+    """Return name, memory, driver, clocks idle and loaded of the first GPU, as far as the driver's library answers."""
     properties = torch.cuda.get_device_properties(0)
     facts: dict[str, Any] = {
         "name": properties.name,
@@ -127,6 +134,9 @@ def _gpu() -> dict[str, Any]:
         "capability": f"{properties.major}.{properties.minor}",
         "cuda": torch.version.cuda,
         "allow_tf32": torch.backends.cuda.matmul.allow_tf32,
+        "cudnn_allow_tf32": torch.backends.cudnn.allow_tf32,
+        "multiprocessors": properties.multi_processor_count,
+        "l2_bytes": properties.L2_cache_size,
     }
     try:
         import pynvml  # imported late: it is of use only where there is a GPU, and a run there does without it
@@ -136,7 +146,16 @@ def _gpu() -> dict[str, Any]:
         pynvml.nvmlInit()
         handle = pynvml.nvmlDeviceGetHandleByIndex(0)
         facts["driver"] = pynvml.nvmlSystemGetDriverVersion()
-        facts["sm_clock_mhz"] = pynvml.nvmlDeviceGetClockInfo(handle, pynvml.NVML_CLOCK_SM)
+        facts["sm_clock_idle_mhz"] = pynvml.nvmlDeviceGetClockInfo(handle, pynvml.NVML_CLOCK_SM)
+        facts["sm_clock_most_mhz"] = pynvml.nvmlDeviceGetMaxClockInfo(handle, pynvml.NVML_CLOCK_SM)
+        busy = torch.ones(4096, 4096, dtype=torch.bfloat16, device="cuda")
+        for _ in range(400):  # a tenth of a second: only under load does a clock say what a timing ran at
+            busy @ busy
+        time.sleep(0.03)
+        facts["sm_clock_loaded_mhz"] = pynvml.nvmlDeviceGetClockInfo(handle, pynvml.NVML_CLOCK_SM)
+        # bits as in nvml.h, nvmlClocksThrottleReason*: 0 is none
+        facts["throttle_reasons"] = pynvml.nvmlDeviceGetCurrentClocksThrottleReasons(handle)
+        torch.cuda.synchronize()
         facts["power_limit_w"] = pynvml.nvmlDeviceGetPowerManagementLimit(handle) / 1000
     except pynvml.NVMLError as error:
         facts["driver"] = f"unknown ({error})"

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 
+from sparsebench.kernels.common.gpu import cold_cache, device_times
 from sparsebench.suites.workloads.problem import Action
 
 
@@ -58,6 +59,9 @@ class Clock(Protocol):
     def sample(self, action: Action, inner: int) -> float:
         """Return seconds per call, over `inner` calls."""
 
+    def wall(self, action: Action, inner: int) -> float | None:
+        """Return seconds per call as a user's loop sees them, where that differs from `sample`, else None."""
+
 
 class CpuClock:
     """Time on the CPU: the wall clock around `inner` calls."""
@@ -70,24 +74,29 @@ class CpuClock:
             action()
         return (time.perf_counter_ns() - start) * 1e-9 / inner
 
+    def wall(self, action: Action, inner: int) -> float | None:
+        """Return None: a sample is on the wall clock."""
+        return None
+
 
 class CudaClock:
-    """Time on a GPU: device events around each call, with the L2 cache emptied before it."""
+    """Time on a GPU: the device's own time of each call, with the L2 cache emptied before it and the host hidden."""
 
     def __init__(self) -> None:
-        cache_bytes = torch.cuda.get_device_properties(0).L2_cache_size
-        self._scratch = torch.empty(max(4 * cache_bytes, 1 << 26), dtype=torch.int8, device="cuda")
+        self._scratch = cold_cache()
 
     def sample(self, action: Action, inner: int) -> float:
         """Return the median seconds of `inner` calls, each on a cold cache."""
-        pairs = [(torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)) for _ in range(inner)]
-        for start, end in pairs:
-            self._scratch.zero_()
-            start.record()
-            action()
-            end.record()
+        return float(np.median(device_times(action, inner, self._scratch)))
+
+    def wall(self, action: Action, inner: int) -> float | None:
+        """Return seconds per call of `inner` calls in a row, until the last is done: what launching costs is in it."""
         torch.cuda.synchronize()
-        return float(np.median([start.elapsed_time(end) for start, end in pairs])) * 1e-3
+        start = time.perf_counter_ns()
+        for _ in range(inner):
+            action()
+        torch.cuda.synchronize()
+        return (time.perf_counter_ns() - start) * 1e-9 / inner
 
 
 def clock_for(device: str) -> Clock:
@@ -102,30 +111,34 @@ class Samples:
     Attributes:
         times: seconds per call of the candidate, one a round.
         reference_times: seconds per call of the reference in the same rounds.
-        disturbed: whether the hypervisor took a processor away during the round.
+        disturbed: whether the hypervisor took a processor away during the round; None where nobody counts that.
         inner: calls of the candidate within one sample.
+        wall_times: seconds per call on the wall clock, of the candidate and of the reference; None as in `Clock.wall`.
     """
 
     times: tuple[float, ...]
     reference_times: tuple[float, ...]
-    disturbed: tuple[bool, ...]
+    disturbed: tuple[bool, ...] | None
     inner: int
+    wall_times: tuple[float | None, float | None] = (None, None)
 
     def __post_init__(self) -> None:
-        counts = len(self.times), len(self.reference_times), len(self.disturbed)
+        counts = len(self.times), len(self.reference_times), len(self.disturbed or self.times)
         if len(set(counts)) > 1 or not self.times:
             raise ValueError(f"expected as many times, reference times and marks, at least 1; got {counts}")
 
     def calm(self) -> Samples | None:
-        """Return the rounds that nothing disturbed, or None if there is none."""
+        """Return the rounds that nothing disturbed, or None if there is none; all where nobody counts that."""
+        if self.disturbed is None:
+            return self
         kept = [number for number, disturbed in enumerate(self.disturbed) if not disturbed]
         if not kept:
             return None
-        return Samples(
+        return replace(
+            self,
             times=tuple(self.times[number] for number in kept),
             reference_times=tuple(self.reference_times[number] for number in kept),
             disturbed=(False,) * len(kept),
-            inner=self.inner,
         )
 
     @property
@@ -141,23 +154,28 @@ class Timing:
     Attributes:
         time_s: median seconds per call of the candidate.
         reference_time_s: the same of the reference.
+        wall_time_s: seconds per call of the candidate on the wall clock, the median of the visits; None as in
+            `Clock.wall`.
+        reference_wall_time_s: the same of the reference.
         speedup: median over all rounds of reference ÷ candidate.
         speedup_low: lower end of its 95 % bootstrap interval.
         speedup_high: upper end.
         spread: interquartile range ÷ median of the candidate's samples.
         rounds: how many count.
-        disturbed_rounds: how many the hypervisor disturbed.
+        disturbed_rounds: how many the hypervisor disturbed; None where nobody counts that.
         inner_iterations: calls of the candidate within one sample.
     """
 
     time_s: float
     reference_time_s: float
+    wall_time_s: float | None
+    reference_wall_time_s: float | None
     speedup: float
     speedup_low: float
     speedup_high: float
     spread: float
     rounds: int
-    disturbed_rounds: int
+    disturbed_rounds: int | None
     inner_iterations: int
 
 
@@ -182,7 +200,7 @@ def time_paired(benchmark: Any, candidate: Action, reference: Action, clock: Clo
     times: list[float] = []
     reference_times: list[float] = []
     disturbed: list[bool] = []
-    stolen_before = 0
+    stolen_before: int | None = None
 
     def time_reference() -> None:
         reference()
@@ -201,29 +219,37 @@ def time_paired(benchmark: Any, candidate: Action, reference: Action, clock: Clo
     def teardown() -> None:
         if len(times) % 2 == 0:
             time_reference()
-        disturbed.append(stolen_ticks() > stolen_before)
+        stolen = stolen_ticks()
+        if stolen is not None and stolen_before is not None:
+            disturbed.append(stolen > stolen_before)
 
     benchmark.pedantic(target, setup=setup, teardown=teardown, rounds=rounds, iterations=1)
     if benchmark.disabled:
         return None
     deadline = time.perf_counter() + 2 * effort.budget_s
-    while sum(disturbed) > len(disturbed) - rounds and time.perf_counter() < deadline:
+    while sum(disturbed) > max(0, len(disturbed) - rounds) and time.perf_counter() < deadline:
         setup()
         target()
         teardown()
-    return Samples(times=tuple(times), reference_times=tuple(reference_times), disturbed=tuple(disturbed), inner=inner)
+    return Samples(
+        times=tuple(times),
+        reference_times=tuple(reference_times),
+        disturbed=tuple(disturbed) or None,
+        inner=inner,
+        wall_times=(clock.wall(candidate, inner), clock.wall(reference, reference_inner)),
+    )
 
 
-def stolen_ticks() -> int:
+def stolen_ticks() -> int | None:
     """Return for how many ticks (10 ms each) the hypervisor has kept this machine's processors to itself since start.
 
-    It is the "steal" column of /proc/stat (man 5 proc), summed over all processors; 0 where there is none.
+    It is the "steal" column of /proc/stat (man 5 proc), summed over all processors; None where there is none.
     """
     try:
         with open("/proc/stat", encoding="ascii") as facts:
             return int(facts.readline().split()[8])
     except (OSError, IndexError, ValueError):
-        return 0
+        return None
 
 
 def calls_per_sample(call_s: float, effort: Effort) -> int:
@@ -237,6 +263,7 @@ def summarise(visits: Sequence[Samples]) -> Timing:
     Rounds in which the hypervisor took a processor away are left out, unless fewer than ENOUGH would be left; then all
     of them count, and the interval shows it.
     """
+    marks = [visit.disturbed for visit in visits]
     calm = [kept for visit in visits if (kept := visit.calm()) is not None]
     used = calm if sum(len(visit.times) for visit in calm) >= ENOUGH else list(visits)
     times = np.concatenate([visit.times for visit in used])
@@ -247,14 +274,21 @@ def summarise(visits: Sequence[Samples]) -> Timing:
     return Timing(
         time_s=middle,
         reference_time_s=float(np.median(np.concatenate([visit.reference_times for visit in used]))),
+        wall_time_s=_median(visit.wall_times[0] for visit in visits),
+        reference_wall_time_s=_median(visit.wall_times[1] for visit in visits),
         speedup=float(np.median(np.concatenate(ratios))),
         speedup_low=low,
         speedup_high=high,
         spread=float(upper - lower) / middle,
         rounds=times.size,
-        disturbed_rounds=sum(sum(visit.disturbed) for visit in visits),
+        disturbed_rounds=None if None in marks else sum(sum(mark) for mark in marks if mark),
         inner_iterations=visits[-1].inner,
     )
+
+
+def _median(found: Iterable[float | None]) -> float | None:
+    known = [one for one in found if one is not None]
+    return float(np.median(known)) if known else None
 
 
 def bootstrap_interval(ratios: Sequence[np.ndarray], rng: np.random.Generator) -> tuple[float, float]:

@@ -16,7 +16,8 @@ from sparsebench.suites.runner.journal import JOURNAL, parse
 MACHINE = "machine.json"
 
 NUMBERS: tuple[str, ...] = (
-    "sparsity", "achieved_sparsity", "seed", "time_s", "time_spread", "reference_time_s", "speedup", "speedup_low",
+    "sparsity", "achieved_sparsity", "seed", "time_s", "time_spread", "reference_time_s", "wall_time_s",
+    "reference_wall_time_s", "speedup", "speedup_low",
     "speedup_high", "efficiency", "rounds", "inner_iterations", "build_time_s", "pays_off_after", "stored_bytes",
     "value_bytes", "index_bytes", "dense_bytes", "fill", "workspace_bytes", "build_peak_bytes", "relative_error",
     "tolerance", "quality", "useful_gflops", "threads", "visits", "disturbed_rounds",

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 
 import jinja2
 import pandas as pd
 
+from sparsebench.representations.registry import first_line
+from sparsebench.suites import plan
+from sparsebench.suites.report.artifacts import read_artifacts
 from sparsebench.suites.report.breakeven import break_evens
 from sparsebench.suites.report.chapters import break_even_section, build_section, speedup_section
-from sparsebench.suites.report.colours import looks, swatch
+from sparsebench.suites.report.colours import Look, looks, swatch
 from sparsebench.suites.report.facts import bytes_section, error_section, kernels_section
 from sparsebench.suites.report.headline import matrices, sentences
 from sparsebench.suites.report.inventory import cells_section, coverage_section, machine_section
@@ -19,10 +24,6 @@ from sparsebench.suites.report.journal import Run, read_run
 from sparsebench.suites.report.table import Section, escape, markdown
 from sparsebench.suites.report.text import count
 from sparsebench.suites.report.trust import DEMANDS, mark_row
-from sparsebench.suites.workloads.sparse_cnn.chapter.pareto import SUITE as CNN_SUITE
-from sparsebench.suites.workloads.sparse_cnn.chapter.runs import read_trained
-from sparsebench.suites.workloads.sparse_cnn.chapter.section import sparse_cnn_section
-from sparsebench.suites.workloads.sparse_coding.chapter.section import coding_section, read_learned
 
 HERE = Path(__file__).resolve().parent
 
@@ -53,8 +54,7 @@ def write_report(run: Path) -> Path:
 def sections(run: Run) -> tuple[list[Section], list[str]]:
     """Return the chapters of a report and the notes of everything that was read."""
     frame, palette = run.frame, looks(run.frame["representation"])
-    learned, learned_notes = read_learned(run.folder)
-    trained, trained_notes = read_trained(run.folder)
+    told, notes = told_by_workloads(run, palette)
     breaks = break_evens(frame)
     answer = Section(
         anchor="answer",
@@ -62,8 +62,6 @@ def sections(run: Run) -> tuple[list[Section], list[str]]:
         text=sentences(breaks) if len(frame) else (NOTHING,),
         tables=matrices(breaks),
     )
-    networks = sparse_cnn_section(frame, trained, palette)
-    coding = coding_section(frame[frame["suite"] != CNN_SUITE], learned, palette)
     measured = [
         break_even_section(breaks),
         speedup_section(frame, palette),
@@ -76,11 +74,37 @@ def sections(run: Run) -> tuple[list[Section], list[str]]:
         answer,
         machine_section(run.machine),
         *(measured if len(frame) else []),
-        *(chapter for chapter in (networks, coding) if chapter is not None),
+        *told,
         coverage_section(frame),
         *([cells_section(frame), trust_section(frame)] if len(frame) else []),
     ]
-    return chapters, [*run.notes, *trained_notes, *learned_notes]
+    return chapters, [*run.notes, *notes]
+
+
+def told_by_workloads(run: Run, palette: Mapping[str, Look]) -> tuple[list[Section], list[str]]:
+    """Return the chapters that the workloads of a run bring, in the order of `plan.suites`, and their notes.
+
+    Asked is every workload that the run has cells of, or files that a training of it left. It is anybody's code: one
+    that fails costs a note, and one that is not installed here tells nothing.
+    """
+    found: list[Section] = []
+    notes: list[str] = []
+    for suite in plan.suites():
+        kept = next(read_artifacts(run.folder, f"{suite}-*.npz"), None)
+        if kept is None and suite not in set(run.frame["suite"]):
+            continue
+        try:
+            chapter = getattr(plan.workload_of(suite), "chapter", None)
+            if chapter is None:
+                continue
+            mine = dataclasses.replace(run, frame=run.frame[run.frame["suite"] == suite])
+            section, said = chapter(mine, palette)
+        except Exception as error:
+            notes.append(f"the chapter of {suite} is left out: {type(error).__name__}: {first_line(error)}")
+            continue
+        found += [] if section is None else [section]
+        notes += said
+    return found, notes
 
 
 def trust_section(frame: pd.DataFrame) -> Section:

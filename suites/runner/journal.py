@@ -15,11 +15,12 @@ from typing import Any
 
 import numpy as np
 
-from sparsebench.suites.cell import IDENTITY, Cell, cell_key
-from sparsebench.suites.measure.one_cell import Earlier
+from sparsebench.suites.cell import IDENTITY, Cell, cell_key, cell_of
+from sparsebench.suites.measure.gauge import Earlier
 from sparsebench.suites.measure.timing import Samples
 
 JOURNAL = "cells.jsonl"
+SAMPLED: frozenset[str] = frozenset(field.name for field in dataclasses.fields(Samples))
 
 
 class RunFolderError(ValueError):
@@ -84,14 +85,17 @@ class RunFolder:
         if self.samples.exists():
             for line in self.samples.read_text(encoding="utf-8", errors="replace").splitlines():
                 with suppress(ValueError, KeyError, TypeError):  # cut short by a kill
-                    found = json.loads(line)
-                    key = found.pop("cell")
-                    sample = Samples(**{name: _tuple(value) for name, value in found.items()})
-                    visits.setdefault(key, []).append(sample)
-        timed = {cell_key(row): row for row in self.rows() if row["status"] == "ok" and row.get("visits")}
-        return {
-            key: Earlier(cell=Cell(**row), visits=tuple(visits[key])) for key, row in timed.items() if key in visits
-        }
+                    noted = json.loads(line)
+                    key = noted.pop("cell")
+                    known = {name: _tuple(value) for name, value in noted.items() if name in SAMPLED}
+                    visits.setdefault(key, []).append(Samples(**known))
+        found: dict[str, Earlier] = {}
+        for row in self.rows():
+            key = cell_key(row)
+            if row["status"] == "ok" and row.get("visits") and key in visits:
+                with suppress(ValueError, TypeError):  # of a version too far from this one: measured anew
+                    found[key] = Earlier(cell=cell_of(row), visits=tuple(visits[key]))
+        return found
 
     def begin(self, cell: Cell, started_at: float) -> None:
         """Note which cell is being measured, so that a worker's death can be laid at its door."""
@@ -124,6 +128,27 @@ class RunFolder:
                 ) from None
             yield
 
+    def facts(self) -> dict[str, Any] | None:
+        """Return the machine's facts and the settings of the run that the folder holds, None if it holds none.
+
+        Raises:
+            RunFolderError: if they are damaged, or of a version that noted other things.
+        """
+        try:
+            facts = json.loads(self.machine.read_text(encoding="utf-8"))
+            lacking = [name for name in ("settings", "cpu", "started_at") if name not in facts]
+            lacking += [] if lacking or isinstance(facts["settings"], dict) else ["settings"]
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, TypeError) as error:
+            lacking = [f"JSON ({type(error).__name__})"]
+        if lacking:
+            raise RunFolderError(
+                f"expected the settings of a run to resume in {self.machine}, got none of {', '.join(lacking)}; "
+                "choose another --out"
+            )
+        return dict(facts)
+
     def end(self) -> None:
         """Note that no cell is being measured."""
         self.current.unlink(missing_ok=True)
@@ -132,9 +157,9 @@ class RunFolder:
         """Return when the current cell was begun (seconds since the epoch) and the cell, or None."""
         try:
             noted = json.loads(self.current.read_text(encoding="utf-8"))
-        except (FileNotFoundError, json.JSONDecodeError):
+            return noted["started_at"], cell_of(noted["cell"])
+        except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):  # cut short, or another version's
             return None
-        return noted["started_at"], Cell(**noted["cell"])
 
 
 def finite(row: dict[str, Any]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from typing import Any
 from sparsebench.suites.cell import FAILURES, blank, cell_key
 from sparsebench.suites.measure import machine
 from sparsebench.suites.measure.timing import EFFORTS
-from sparsebench.suites.plan import PlanError, Planned, plan, suites, workload_of
+from sparsebench.suites.plan import OUTSIDE, PlanError, Planned, plan, suites, workload_of
 from sparsebench.suites.runner.journal import JournalTail, RunFolder, RunFolderError
 from sparsebench.suites.runner.worker import how_it_died, run_worker
 
@@ -116,9 +116,11 @@ def _visit(order: Order, suite: str, cells: list[Planned], visit: int, tick: Cal
     while pending := _pending(cells, order, visit):
         attempt = _next_attempt(order.out, suite, attempt)
         order.out.end()
+        path = suites()[suite]
         verdict = run_worker(
-            suites()[suite],
-            [*order.arguments(), f"--visit={visit}"],
+            suite,
+            path,
+            [*order.arguments(), f"--visit={visit}", *([f"--workload={suite}"] if path == OUTSIDE else [])],
             order.out,
             attempt=attempt,
             cell_timeout_s=order.cell_timeout_s,
@@ -181,13 +183,12 @@ def _mark(order: Order) -> None:
     """Write the machine's facts and the settings, or see that they are those of the run being resumed."""
     settings = {"profile": order.profile, "threads": order.threads, "data": order.data is not None}
     facts = machine.describe(order.device, order.threads) | {"settings": settings, "started_at": _now()}
-    if order.out.machine.exists():
-        known = json.loads(order.out.machine.read_text(encoding="utf-8"))
+    known = order.out.facts()
+    if known is not None:
         for name in MARKED:
-            if known["settings"][name] != settings[name]:
+            if (was := known["settings"].get(name)) != settings[name]:
                 raise RunFolderError(
-                    f"expected {name}={known['settings'][name]!r} to resume {order.out.path}, got {settings[name]!r}; "
-                    "choose another --out"
+                    f"expected {name}={was!r} to resume {order.out.path}, got {settings[name]!r}; choose another --out"
                 )
         if known["cpu"] != facts["cpu"]:
             raise RunFolderError(f"expected {order.out.path} to be resumed on {known['cpu']}; choose another --out")

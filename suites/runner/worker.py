@@ -35,6 +35,7 @@ class Verdict:
 
 
 def run_worker(
+    suite: str,
     suite_path: Path,
     arguments: list[str],
     out: RunFolder,
@@ -46,6 +47,7 @@ def run_worker(
     """Run pytest on one bench file until it ends or a cell passes its time limit.
 
     Args:
+        suite: names the files that the worker leaves.
         suite_path: the bench file.
         arguments: the suites' pytest options.
         out: the run folder.
@@ -53,7 +55,7 @@ def run_worker(
         cell_timeout_s: seconds for one cell, everything about it included.
         on_tick: called a few times a second, for progress.
     """
-    name = f"{suite_path.stem.removeprefix('bench_')}-{attempt}"
+    name = f"{suite}-{attempt}"
     log, report = out.path / f"worker-{name}.log", out.path / f"benchmark-{name}.json"
     command = [
         sys.executable, "-m", "pytest", str(suite_path), "-c", str(suite_path.parent / "pytest.ini"), "--rootdir",

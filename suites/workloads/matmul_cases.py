@@ -117,9 +117,12 @@ def _yardstick() -> list[Case]:
 def _gpu() -> list[Case]:
     """Return every layer at 90 % first, then training, then the other levels; float16 repeats the first of these.
 
-    n:4 is there for torch-semi-structured, which holds nothing else.
+    Single elements are there for csr. n:4 is there for torch-semi-structured, which holds nothing else.
     """
     found = [case for layer in GPU_LAYERS for case in _grid(layer, GPU_BLOCKS, (0.9,), dtype="bfloat16")]
+    found += _grid(square(4096, 1), (*blocks(64, 16), ELEMENT), (0.9,), dtype="bfloat16")
+    found += _grid(square(4096, 16), (ELEMENT,), (0.9,), dtype="bfloat16")
+    found += _grid(square(2048), (ELEMENT,), (0.9, 0.98), dtype="bfloat16")
     found += _grid(square(4096), blocks(128, 64, 32), (0.9,), "matmul_backward", dtype="bfloat16")
     found += _grid(square(4096), (PAIRS,), (0.5,), dtype="bfloat16")
     for level in (0.8, 0.95):

@@ -1,4 +1,4 @@
-"""Define what a workload hands to the harness: cases, and for each case a Problem."""
+"""Define what a workload hands to the harness: cases, and for each case a Problem or a Training."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
@@ -15,8 +15,17 @@ from torch import Tensor
 from sparsebench.representations.base import Representation, Spec, Storage
 from sparsebench.suites.cell import Case
 
+if TYPE_CHECKING:
+    from sparsebench.suites.report.colours import Look
+    from sparsebench.suites.report.journal import Run
+    from sparsebench.suites.report.table import Section
+
 Action = Callable[[], Any]
 """Something to time: takes nothing, returns what `Problem.outputs` understands."""
+
+
+Artifact = tuple[str, Mapping[str, np.ndarray]]
+"""A file name and arrays to keep in the run folder as .npz, for the report's pictures."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,17 +96,9 @@ class Problem(ABC):
         """Return how many of the numbers that are stored are not zero, and how many there are when dense."""
         return int(torch.count_nonzero(self.tensor)), self.tensor.numel()
 
-    def seconds(self, result: Any) -> float | None:
-        """Return how long a training took that was not run just now, but fetched; None for what the clock says."""
+    def artifact(self, result: Any) -> Artifact | None:
+        """Return what the report draws of a result, if anything."""
         return None
-
-    def artifact(self, result: Any) -> tuple[str, Mapping[str, np.ndarray]] | None:
-        """Return a file name and arrays to keep in the run folder as .npz, for the report's pictures."""
-        return None
-
-    def once(self) -> bool:
-        """Tell whether the action is a whole training: then one call is the sample, and there is no reference."""
-        return False
 
     def builds_inside(self) -> bool:
         """Tell whether the operation itself builds the representation, so that there is no build to pay off."""
@@ -108,15 +109,60 @@ class Problem(ABC):
         return None
 
 
+class Training(ABC):
+    """One case that is a whole training, run once: its quality is the result, and no representation takes part.
+
+    Attributes:
+        case: what this is an instance of.
+        device: "cpu" or "cuda".
+    """
+
+    case: Case
+    device: str
+
+    @abstractmethod
+    def train(self) -> Any:
+        """Train, or fetch what was trained already."""
+
+    @abstractmethod
+    def quality(self, result: Any) -> Quality:
+        """Return a figure of merit of what was trained."""
+
+    def seconds(self, result: Any) -> float | None:
+        """Return how long a training took that was not run just now, but fetched; None for what the clock says."""
+        return None
+
+    def artifact(self, result: Any) -> Artifact | None:
+        """Return what the report draws of a result, if anything."""
+        return None
+
+
 class Workload(Protocol):
-    """A module of suites/workloads that a bench file names."""
+    """A module that a bench file or an entry point in the group `sparsebench.workloads` names.
+
+    It may have a `chapter` too: see `TellingWorkload`.
+    """
 
     def cases(self, profile: str) -> list[Case]:
         """Return the cases of profile "quick", "full" or "gpu"; cheap, loads no data."""
 
-    def problem(self, case: Case, device: str, data: Path | None) -> Problem:
+    def problem(self, case: Case, device: str, data: Path | None) -> Problem | Training:
         """Make a case concrete; the harness keeps the last one, as cases come grouped.
+
+        Whatever it raises costs the cells of this case, and no other: their rows have it as their reason.
 
         Raises:
             DataError: if the data folder is not as expected.
+        """
+
+
+class TellingWorkload(Workload, Protocol):
+    """A workload with a chapter of its own in the report."""
+
+    def chapter(self, run: Run, looks: Mapping[str, Look]) -> tuple[Section | None, list[str]]:
+        """Return the chapter, None if there is nothing to tell, and a note in one line for each thing left out.
+
+        Args:
+            run: the run, its frame holding the rows of this suite alone.
+            looks: colours by representation, as in all other figures.
         """

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
-from pathlib import Path
 
 import torch
 
@@ -22,6 +19,7 @@ pytest.importorskip("triton")
 from sparsebench.kernels.block_sparse import reference
 from sparsebench.kernels.block_sparse import triton as kernels
 from sparsebench.kernels.block_sparse.layout import BlockIndex, blocks_from_elements
+from sparsebench.kernels.block_sparse.triton_launch import splits_rows
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 # the interpreter's bfloat16 is not to be trusted (triton issue 4972); a GPU's is
@@ -89,7 +87,7 @@ KINDS = ["contiguous", "transposed", "sliced", "repeated"]
 
 @settings(max_examples=20 if DEVICE == "cpu" else 8, deadline=None)  # a GPU compiles anew for most of them
 @given(
-    shape=st.tuples(st.integers(1, 70), st.integers(1, 70)),
+    shape=st.tuples(st.integers(1, 40), st.integers(1, 40)),  # larger blocks meet larger matrices below
     n=st.sampled_from([0, 1, 5, 66]),
     batch=st.sampled_from([(), (1,), (3,), (2, 2), (0,)]),
     block=st.sampled_from([(1, 16), (3, 5), (8, 8), (16, 4), (16, 16), (32, 32), (64, 64)]),
@@ -121,9 +119,9 @@ def test_products(
 @pytest.mark.parametrize(
     ("block", "shape"),
     [  # blocks other than 128 (stk issue 16); sizes that no tile divides, and pieces of blocks
-        ((1, 9), (12, 40)),
+        ((1, 9), (5, 40)),
         ((48, 1), (75, 12)),
-        ((1, 200), (8, 410)),
+        ((1, 200), (3, 410)),
         ((64, 64), (75, 210)),
         ((70, 90), (75, 210)),
         ((128, 128), (260, 384)),
@@ -202,10 +200,13 @@ def test_padding_is_written_as_zero_and_never_read(block: tuple[int, int], shape
 
 
 def test_runs_repeat_bit_for_bit() -> None:
-    _, index, values = draw((64, 640), (16, 16), 0.8, 3, torch.float32)
-    x, g = strided((640, 9), "contiguous", 1, torch.float32), strided((64, 9), "contiguous", 2, torch.float32)
+    """Also where rows are split, and their parts added up."""
+    _, index, values = draw((16, 640), (16, 16), 0.8, 3, torch.float32)
+    x, g = strided((640, 9), "contiguous", 1, torch.float32), strided((16, 9), "contiguous", 2, torch.float32)
+    assert DEVICE == "cuda" or splits_rows(index, x[None], transposed=False)
+    assert DEVICE == "cuda" or splits_rows(index, x[None], transposed=False)
     first = kernels.dsd(index, values, x), kernels.sdd(index, g, x.t())
-    for _ in range(3):
+    for _ in range(2):
         assert torch.equal(kernels.dsd(index, values, x), first[0])
         assert torch.equal(kernels.sdd(index, g, x.t()), first[1])
 
@@ -233,38 +234,3 @@ def test_bad_operands_are_refused() -> None:
         kernels.sdd(index, ones, ones.t())
     with pytest.raises(ValueError, match=r"in one of torch.float32, torch.float16, torch.bfloat16, got torch.float64"):
         kernels.dsd(index, values.double(), torch.ones(20, 3, device=DEVICE, dtype=torch.float64))
-
-
-REFUSED = """
-import torch
-from sparsebench.kernels.block_sparse import triton as kernels
-from sparsebench.kernels.block_sparse.layout import BlockIndex
-assert not kernels.INTERPRETED
-ones = torch.ones(1, 1)
-index = BlockIndex.from_rows(torch.tensor([0, 1], dtype=torch.int32), torch.zeros(1, dtype=torch.int32), (1, 1), (1, 1))
-for call in (lambda: kernels.dsd(index, ones[None], ones), lambda: kernels.dds(index, ones[None], ones),
-             lambda: kernels.sdd(index, ones, ones)):
-    try:
-        call()
-    except ValueError as error:
-        assert "expected CUDA tensors, got cpu" in str(error) and "\\n" not in str(error)
-    else:
-        raise SystemExit("CPU tensors were not refused")
-"""
-
-
-def test_cpu_tensors_are_refused_without_the_interpreter(tmp_path: Path) -> None:
-    environment = {key: value for key, value in os.environ.items() if key != "TRITON_INTERPRET"}
-    done = subprocess.run(
-        [sys.executable, "-c", REFUSED], env=environment, cwd=tmp_path, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-
-
-def test_an_interpreted_module_has_nothing_to_compile() -> None:
-    if not kernels.INTERPRETED:
-        pytest.skip("compiled here")
-    from sparsebench.kernels.block_sparse.triton_tiles import Limits
-
-    with pytest.raises(RuntimeError, match="import without TRITON_INTERPRET"):
-        kernels.compile_sources(torch.float32, Limits(shared=1, descriptors=False, deep=False), [(8, 8)])

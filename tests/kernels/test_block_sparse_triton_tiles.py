@@ -17,7 +17,6 @@ from torch import Tensor
 
 pytest.importorskip("triton")
 
-from triton import testing
 from triton.runtime.errors import OutOfResources
 
 from sparsebench.kernels.block_sparse import triton_launch as launch
@@ -217,11 +216,12 @@ def test_tuning_takes_the_fastest_that_is_right(monkeypatch: pytest.MonkeyPatch)
     tiles = [replace(SMALL, stages=stages) for stages in (2, 3, 4, 5)]
     timed: list[Tile] = []
 
-    def seconds(run: Callable[[], Tile], **_: object) -> float:
+    def seconds(run: Callable[[], Tile], *_: object) -> list[float]:
         timed.append(run())
-        return {2: 1.0, 3: 2.0, 4: 4.0, 5: 3.0}[run().stages]
+        return [{2: 1.0, 3: 2.0, 4: 4.0, 5: 3.0}[run().stages]]
 
-    monkeypatch.setattr(testing, "do_bench", seconds)
+    monkeypatch.setattr(tuner, "device_times", seconds)
+    monkeypatch.setattr(tuner, "cold_cache", lambda: None)
     assert tuner.fastest(tiles, trial_of(set(), set()), timed=True).stages == 2
     timed.clear()
     assert tuner.fastest(tiles, trial_of({tiles[0]}, {tiles[1]}), timed=True).stages == 5
@@ -229,6 +229,31 @@ def test_tuning_takes_the_fastest_that_is_right(monkeypatch: pytest.MonkeyPatch)
     assert tuner.fastest(tiles, trial_of({tiles[0]}, set()), timed=False).stages == 3
     with pytest.raises(RuntimeError, match=r"got none; report it: .*wrong result.*OutOfResources"):
         tuner.fastest(tiles, trial_of(set(tiles[:3]), {tiles[3]}), timed=True)
+
+
+def test_a_lost_device_ends_the_tuning(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An illegal address fails every later call of the process, so that no later candidate could be judged."""
+    tried: list[Tile] = []
+
+    def trial_that_loses_the_device(tile: Tile) -> trial.Trial:
+        tried.append(tile)
+        raise RuntimeError("CUDA error: an illegal memory access was encountered\nCUDA kernel errors might be ...")
+
+    monkeypatch.setattr(tuner, "device_is_lost", lambda _: True)
+    with pytest.raises(RuntimeError, match=r"expected a device that answers, got RuntimeError: CUDA .*; start") as met:
+        tuner.fastest([SMALL, replace(SMALL, stages=5)], trial_that_loses_the_device, timed=False)
+    assert tried == [SMALL]
+    assert "\n" not in str(met.value)
+
+
+def test_small_products_are_cut_so_that_the_device_is_busy() -> None:
+    """1024² in blocks of 128 and tiles of 128 × 256 would be 32 tasks for 132 multiprocessors."""
+    wide, square, short = (
+        replace(SMALL, rows=rows, columns=columns) for rows, columns in ((128, 256), (128, 128), (64, 64))
+    )
+    assert tuner.busiest([wide, square, short], 8, 128, 1024, 132)[0] is short
+    assert tuner.busiest([wide, square, short], 64, 128, 8192, 132) == [wide, square, short]
+    assert tuner.busiest([wide, square], 8, 128, 1024, 132)[0] is square
 
 
 @pytest.mark.parametrize("transposed", [False, True])

@@ -21,7 +21,10 @@ pytest.importorskip("triton")
 import torch
 
 from sparsebench.kernels import compile_check
+from sparsebench.kernels.common.triton_launch import INTERPRETED
 from sparsebench.kernels.compile_check import TARGETS, Compiled, Target, faults
+from sparsebench.kernels.csr import triton_sources as csr
+from sparsebench.kernels.sparse_codes import triton_sources as sparse_codes
 
 # what a target is sampled in: each dtype once; all of everything is the command's business, which .ci/run runs
 SAMPLED = {"sm_80": "float32", "sm_90": "bfloat16", "sm_100": "float16", "gfx942": "bfloat16"}
@@ -95,6 +98,7 @@ ROW = Compiled(
         ({"dtype": "float32", "target": "gfx942", "kernel": "csr x", "bulk_loads": 0, "shared_bytes": 9}, None),
         ({"bulk_loads": 0}, "no bulk loads"),
         ({"kernel": "block_sparse sample pointers"}, "bulk loads without descriptors"),
+        ({"banned": ("atomics",)}, "atomics"),
     ],
 )
 def test_a_kernel_is_judged_by_what_it_became(changes: dict[str, Any], fault: str | None) -> None:
@@ -138,6 +142,7 @@ def test_what_does_not_compile_is_a_row(tmp_path: Path) -> None:
 BROKEN = """
 import torch, triton, triton.language as tl
 from sparsebench.kernels import compile_check as c
+from sparsebench.kernels.common.triton_sources import source
 
 @triton.jit
 def broken(out, SIZE: tl.constexpr):
@@ -149,12 +154,63 @@ def spilling(out, x, SIZE: tl.constexpr):
     square = tl.dot(a, a, input_precision="ieee")
     tl.store(out + tl.arange(0, SIZE)[:, None] * SIZE + tl.arange(0, SIZE)[None, :], square)
 
-def source(kernel, size):
-    signature = {name: "constexpr" if name == "SIZE" else "*fp32" for name in kernel.arg_names}
-    return triton.compiler.ASTSource(fn=kernel, signature=signature, constexprs={"SIZE": size}), {"num_warps": 1}
+@triton.jit
+def adding(out, x, SIZE: tl.constexpr):
+    a = tl.load(x + tl.arange(0, SIZE)[:, None] * SIZE + tl.arange(0, SIZE)[None, :])
+    tl.atomic_add(out + tl.arange(0, SIZE), tl.sum(tl.dot(a, a, input_precision="tf32"), axis=0))
 
-c.SOURCES = {"test": lambda *_: {"broken": source(broken, 16), "spilling": source(spilling, 64)}}
-first, second = c.check([target for target in c.TARGETS if target.name == "sm_80"], [torch.float32])
+def made(kernel, size):
+    return source(kernel, {"out": "*fp32", "x": "*fp32"}, {"SIZE": size}, {"num_warps": 1})
+
+sizes = {broken: 16, spilling: 64, adding: 16}
+c.SOURCES = {"test": lambda *_: {kernel.__name__: made(kernel, size) for kernel, size in sizes.items()}}
+first, second, third = c.check([target for target in c.TARGETS if target.name == "sm_80"], [torch.float32])
 assert first.error is not None and "\\n" not in first.error, first
 assert second.error is None and second.spill_bytes > 0, second
+assert third.banned == ("atomics", "TF32"), third
+"""
+
+
+@pytest.mark.skipif(not INTERPRETED, reason="the kernels are compiled here, as a GPU is")
+def test_kernels_made_for_the_interpreter_are_not_compiled() -> None:
+    for package in (csr, sparse_codes):
+        with pytest.raises(RuntimeError, match="import without TRITON_INTERPRET"):
+            package.compile_sources(torch.float32)
+
+
+def test_cpu_tensors_are_refused_without_the_interpreter(tmp_path: Path) -> None:
+    """In a process of its own: this one has the kernels made for the interpreter where there is no GPU."""
+    given = environment(tmp_path)
+    done = subprocess.run([sys.executable, "-c", REFUSED], env=given, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+REFUSED = """
+import torch
+from sparsebench.kernels.block_sparse import triton as blocks
+from sparsebench.kernels.block_sparse.layout import BlockIndex
+from sparsebench.kernels.csr import triton as csr
+from sparsebench.kernels.csr.layout import RowIndex
+from sparsebench.kernels.plane_conv import triton as convolve
+from sparsebench.kernels.plane_conv.geometry import Geometry
+from sparsebench.kernels.sparse_codes import triton as codes
+from sparsebench.kernels.sparse_codes.layout import CodeIndex
+
+one, starts, place = torch.ones(1, 1), torch.tensor([0, 1], dtype=torch.int32), torch.zeros(1, dtype=torch.int32)
+block = BlockIndex.from_rows(starts, place, (1, 1), (1, 1))
+row = RowIndex(shape=(1, 1), crow=starts, col=place)
+code = CodeIndex(shape=(1, 1), places=place[None])
+for call in (
+    lambda: blocks.dsd(block, one[None], one), lambda: blocks.dds(block, one[None], one),
+    lambda: blocks.sdd(block, one, one), lambda: csr.dsd(row, one[0], one), lambda: csr.sdd(row, one, one),
+    lambda: convolve.elements(Geometry(kernel=(1, 1)), row, one[0], torch.ones(1, 1, 2, 2)),
+    lambda: codes.select(one, 1), lambda: codes.decode(code, one, one),
+    lambda: codes.decode_dictionary(code, one, one), lambda: codes.decode_values(code, one, one),
+):
+    try:
+        call()
+    except ValueError as error:
+        assert "expected CUDA tensors, got cpu" in str(error) and "\\n" not in str(error)
+    else:
+        raise SystemExit("CPU tensors were not refused")
 """

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -235,41 +232,3 @@ def test_bad_operands_are_refused() -> None:
         kernels.blocks_input(PLAIN, index, values, g, (5, 4))
     with pytest.raises(ValueError, match=r"expected an input of at least"):
         kernels.blocks(Geometry(kernel=(2, 3)), index, values, draw.numbers(1, MAPS, 2, 2))
-
-
-COMPILED = """
-import torch, triton
-from triton.backends.compiler import GPUTarget
-from sparsebench.kernels.csr.layout import RowIndex
-from sparsebench.kernels.plane_conv import triton as kernels
-from sparsebench.kernels.plane_conv.geometry import Geometry
-assert not kernels.INTERPRETED
-index = RowIndex(shape=(1, 1), crow=torch.tensor([0, 1], dtype=torch.int32), col=torch.zeros(1, dtype=torch.int32))
-try:
-    kernels.elements(Geometry(kernel=(1, 1)), index, torch.ones(1), torch.ones(1, 1, 2, 2))
-except ValueError as error:
-    assert "expected CUDA tensors, got cpu" in str(error) and "\\n" not in str(error)
-else:
-    raise SystemExit("CPU tensors were not refused")
-for name, (source, options) in kernels.compile_sources(torch.float32, nvidia=True, blocks=((16, 16),)).items():
-    if name.startswith(("gather blocks 16x16 16", "vector elements 1")):
-        ptx = triton.compile(source, target=GPUTarget("cuda", 90, 32), options=options).asm["ptx"]
-        assert "tf32" not in ptx and "atom" not in ptx and "fma" in ptx
-        print(name)
-"""
-
-
-def test_compiled_kernels_refuse_the_cpu_and_neither_round_to_tf32_nor_use_atomics(tmp_path: Path) -> None:
-    environment = {key: value for key, value in os.environ.items() if key != "TRITON_INTERPRET"}
-    environment |= {"TRITON_CACHE_DIR": str(tmp_path / "cache"), "CUDA_VISIBLE_DEVICES": ""}
-    command = [sys.executable, "-c", COMPILED]
-    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert len(done.stdout.splitlines()) == 2
-
-
-def test_an_interpreted_module_has_nothing_to_compile() -> None:
-    if not kernels.INTERPRETED:
-        pytest.skip("compiled here")
-    with pytest.raises(RuntimeError, match="import without TRITON_INTERPRET"):
-        kernels.compile_sources(torch.float32, nvidia=True)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from sparsebench.kernels.block_sparse import cpu_launch
 from sparsebench.representations import autograd
-from sparsebench.representations.allocation import peak_allocation
+from sparsebench.representations.allocation import peak_allocations
 from sparsebench.representations.base import Spec
 from sparsebench.representations.formats.block_sparse import DEFAULT_BLOCK, BlockSparse
 from sparsebench.representations.formats.block_sparse_micro import (
@@ -271,7 +271,7 @@ def test_a_huge_tensor_never_becomes_dense() -> None:
         assert values.grad is not None
         return held, product.detach(), values.grad
 
-    (held, product, gradient), peak = peak_allocation(work)
+    [(held, product, gradient)], [peak] = peak_allocations([work])
     own = held.storage().stored_bytes
     assert own < 5 * 2**20
     # the object, the values that are trained and their gradient are its own blocks three times over

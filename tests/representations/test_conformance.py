@@ -12,10 +12,9 @@ import numpy as np
 import pytest
 import torch
 
-from sparsebench.representations import _checks_size
-from sparsebench.representations._held import held_bytes
 from sparsebench.representations.base import Representation, Spec
-from sparsebench.representations.conformance import CHECKS, SCOPE, STATUSES, Report, Result, check
+from sparsebench.representations.conformance import CHECKS, SCOPE, STATUSES, Report, Result, check, size
+from sparsebench.representations.conformance.held import held_bytes
 from sparsebench.representations.formats.dense import Dense
 from sparsebench.representations.registry import BrokenRepresentationError
 
@@ -113,7 +112,7 @@ def test_the_memory_limit_is_taken_back() -> None:
     import resource
 
     before = resource.getrlimit(resource.RLIMIT_AS)
-    with _checks_size._limited_memory():
+    with size._limited_memory():
         inside = resource.getrlimit(resource.RLIMIT_AS)
         with pytest.raises(RuntimeError, match="allocate"):
             torch.empty(20 * 2**30, dtype=torch.uint8)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from sparsebench.representations import autograd
-from sparsebench.representations.allocation import peak_allocation
+from sparsebench.representations.allocation import peak_allocations
 from sparsebench.representations.base import Spec
 from sparsebench.representations.formats.planes import DEFAULT_WIDTH, Planes
 from sparsebench.representations.pattern import Pattern
@@ -266,7 +266,7 @@ def test_a_huge_tensor_never_becomes_dense(regime: str) -> None:
         assert values.grad is not None
         return held, product.detach()
 
-    (held, product), peak = peak_allocation(work)
+    [(held, product)], [peak] = peak_allocations([work])
     assert held.regime == regime
     assert held.storage().stored_bytes < 2**20
     assert peak < 64 * 2**20

@@ -44,10 +44,8 @@ class Bare(Representation):
         return out.index_add_(0, outer, self._stored[:, None] * x[inner])
 
     def matmul(self, x: Tensor) -> Tensor:
-        rows, columns = self.matrix_shape
-        if x.shape[0] != columns:
-            raise ValueError(f"expected {columns} rows, got {x.shape[0]}")
-        return self.product(self.rows(), self._columns, rows, x)
+        self.check_operands("matmul", x)
+        return self.product(self.rows(), self._columns, self.shape[0], x)
 
     def storage(self) -> Storage:
         index = self._begins.nbytes + self._columns.nbytes
@@ -60,12 +58,11 @@ class Minimal(Bare):
     name = "minimal"
 
     def rmatmul(self, x: Tensor) -> Tensor:
-        rows, columns = self.matrix_shape
-        if x.shape[0] != rows:
-            raise ValueError(f"expected {rows} rows, got {x.shape[0]}")
-        return self.product(self._columns, self.rows(), columns, x)
+        self.check_operands("rmatmul", x)
+        return self.product(self._columns, self.rows(), self.matrix_shape[1], x)
 
     def sampled_matmul(self, a: Tensor, b: Tensor) -> Tensor:
+        self.check_operands("sampled_matmul", a, b)
         return (a[self.rows()] * b.t()[self._columns]).sum(1)
 
     @property
@@ -252,6 +249,7 @@ class DensifiesInMatmul(Minimal):
 
 class DensifiesInBackward(Minimal):
     def sampled_matmul(self, a: Tensor, b: Tensor) -> Tensor:
+        self.check_operands("sampled_matmul", a, b)
         return (a @ b)[self.rows(), self._columns]
 
 
@@ -393,6 +391,16 @@ class NamesNoKernel(Minimal):
         return None if operation == "conv2d" else "index_add"  # type: ignore[return-value]
 
 
+class HidesADerivation(Minimal):
+    def kernel(self, operation: str) -> str:
+        return "index_add"
+
+
+class WidensToTheOperand(Minimal):
+    def matmul(self, x: Tensor) -> Tensor:
+        return super().matmul(x.to(self.dtype)).to(x.dtype)
+
+
 class TransposeForgets(Minimal):
     def transpose(self) -> Representation:
         return self
@@ -469,6 +477,8 @@ WRONG: dict[type[Minimal], str] = {
     BroadcastsX: "wrong shapes refused",
     CutsX: "wrong shapes refused",
     NamesNoKernel: "kernel names",
+    HidesADerivation: "kernel names",
+    WidensToTheOperand: "operands of another dtype",
     TransposeForgets: "transpose",
     RefusesEverything: "scope",
     RefusesWithoutReason: "float64",

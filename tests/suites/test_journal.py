@@ -7,11 +7,12 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from sparsebench.representations.pattern import Pattern
 from sparsebench.suites.cell import COLUMNS, Case, Cell, blank, cell_key
 from sparsebench.suites.measure.timing import Samples
-from sparsebench.suites.runner.journal import JournalTail, RunFolder
+from sparsebench.suites.runner.journal import JournalTail, RunFolder, RunFolderError
 
 CASE = Case(
     suite="matmul", workload="w", operation="matmul", shape=(4, 4, 4), pattern=Pattern(kind="element"), sparsity=0.5
@@ -113,3 +114,51 @@ def test_the_tail_reads_whole_lines_once(tmp_path: Path) -> None:
     with folder.cells.open("a", encoding="utf-8") as journal:
         journal.write(line[50:] + "\n")
     assert tail.visits() == {ok("dense", 1).key: 2}
+
+
+# What other versions wrote
+
+
+def test_a_journal_of_another_version_is_gone_on_with(tmp_path: Path) -> None:
+    folder = RunFolder(path=tmp_path)
+    done = dataclasses.replace(cell("dense"), status="ok", reason=None, visits=1)
+    samples = Samples(times=(1.0,), reference_times=(2.0,), disturbed=None, inner=1)
+    folder.append(done, samples)
+    newer = {**folder.rows()[0], "energy_joules": 1.5}
+    older = {name: value for name, value in newer.items() if name not in ("efficiency", "reference", "qualities")}
+    for row, expected in ((newer, done), (older, dataclasses.replace(done, reference=None))):
+        folder.cells.write_text(json.dumps(row) + "\n", encoding="utf-8")
+        noted = json.loads(folder.samples.read_text(encoding="utf-8").splitlines()[0])
+        folder.samples.write_text(json.dumps({**noted, "temperature": 3}) + "\n", encoding="utf-8")
+        (earlier,) = folder.earlier().values()
+        assert (earlier.cell, earlier.visits) == (expected, (samples,))
+        folder.current.write_text(json.dumps({"started_at": 1.0, "cell": row}), encoding="utf-8")
+        assert folder.in_progress() == (1.0, expected)
+    folder.cells.write_text(
+        json.dumps({name: older[name] for name in older if name != "block"}) + "\n", encoding="utf-8"
+    )
+    assert folder.earlier() == {}  # too far from this version: measured anew
+
+
+@pytest.mark.parametrize(
+    "text", ["{}", '{"started_at": 1.0, "cell": {"su', '{"started_at": 1.0, "cell": {"suite": 3}}', "3"]
+)
+def test_a_damaged_note_of_the_cell_in_progress_is_none(text: str, tmp_path: Path) -> None:
+    (tmp_path / "current.json").write_text(text, encoding="utf-8")
+    assert RunFolder(path=tmp_path).in_progress() is None
+
+
+@pytest.mark.parametrize(
+    ("text", "lacking"),
+    [("", "JSON"), ('{"cpu": "AM', "JSON"), ("[]", "settings, cpu"), ("3", "JSON"),
+     ('{"cpu": "x"}', "settings, started_at"), ('{"cpu": "x", "started_at": "", "settings": []}', "settings")],
+)  # fmt: skip
+def test_settings_that_cannot_be_read_are_refused_in_one_line(text: str, lacking: str, tmp_path: Path) -> None:
+    folder = RunFolder(path=tmp_path)
+    assert folder.facts() is None
+    folder.machine.write_text(text, encoding="utf-8")
+    with pytest.raises(
+        RunFolderError, match=f"expected the settings of a run to resume in .*, got none of {lacking}"
+    ) as no:
+        folder.facts()
+    assert "\n" not in str(no.value)

@@ -13,12 +13,14 @@ import pytest
 import torch
 
 from sparsebench.representations.base import Representation
+from sparsebench.representations.operations import lacking
 from sparsebench.representations.pattern import Pattern
 from sparsebench.representations.registry import load
 from sparsebench.suites.cell import Case
 from sparsebench.suites.measure import one_cell
 from sparsebench.suites.measure.fidelity import worst_error
-from sparsebench.suites.measure.one_cell import Gauge, ReferenceChoice, lacking, measure
+from sparsebench.suites.measure.gauge import Gauge, ReferenceChoice
+from sparsebench.suites.measure.one_cell import measure
 from sparsebench.suites.measure.timing import CpuClock, Effort
 from sparsebench.suites.workloads import matmul
 from sparsebench.suites.workloads.matmul import drawn_blocks
@@ -201,11 +203,15 @@ def test_the_gpu_profile_begins_with_what_tells_most() -> None:
     first = found[0]
     assert (first.shape, first.dtype, first.sparsity) == ((8192, 8192, 8192), "bfloat16", 0.9)
     assert {case.dtype for case in found} == {"bfloat16", "float16"}
-    assert {case.shape for case in found} == {(size,) * 3 for size in (1024, 2048, 4096, 8192)} | {(4096, 4096, 16)}
+    assert {case.shape for case in found} == {(size,) * 3 for size in (1024, 2048, 4096, 8192)} | {
+        (4096, 4096, n) for n in (1, 16)
+    }
+    single = {case.shape for case in found if case.pattern.kind == "element"}
+    assert single == {(4096, 4096, 1), (4096, 4096, 16), (2048, 2048, 2048)}
     assert {case.pattern.block for case in found if case.pattern.kind == "block"} == {
         (size, size) for size in (16, 32, 64, 128)
     }
-    assert {case.sparsity for case in found if case.dtype == "bfloat16"} == {0.5, 0.8, 0.9, 0.95}
+    assert {case.sparsity for case in found if case.dtype == "bfloat16"} == {0.5, 0.8, 0.9, 0.95, 0.98}
     assert {case.operation for case in found} == {"matmul", "matmul_backward"}
 
 

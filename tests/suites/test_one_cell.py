@@ -12,7 +12,8 @@ import torch
 
 from sparsebench.representations.pattern import Pattern
 from sparsebench.suites.cell import Case, Cell, blank
-from sparsebench.suites.measure.one_cell import Earlier, Gauge, ReferenceChoice, measure
+from sparsebench.suites.measure.gauge import Earlier, Gauge, ReferenceChoice
+from sparsebench.suites.measure.one_cell import measure
 from sparsebench.suites.measure.timing import CpuClock, Effort, Samples
 from sparsebench.suites.workloads import matmul
 

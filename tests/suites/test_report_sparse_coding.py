@@ -19,7 +19,7 @@ from sparsebench.suites.report.colours import looks
 from sparsebench.suites.report.compare import compare
 from sparsebench.suites.workloads.sparse_coding.chapter.figures import activity_figures, cost_figures
 from sparsebench.suites.workloads.sparse_coding.chapter.runs import models, read_learned, representatives
-from sparsebench.suites.workloads.sparse_coding.chapter.section import coding_section
+from sparsebench.suites.workloads.sparse_coding.chapter.section import chapter
 from sparsebench.suites.workloads.sparse_coding.chapter.tables import COLUMNS as FIGURES
 from sparsebench.suites.workloads.sparse_coding.chapter.tables import TRIVIAL_ROWS, models_table
 
@@ -186,7 +186,7 @@ def test_files_that_lack_almost_everything_are_read(tmp_path: Path) -> None:
     learned, notes = read_learned(run)
     assert notes == []
     assert [one.workload for one in models(read_run(run).frame, learned)] == ["odd N=3"]
-    section = coding_section(read_run(run).frame, learned, {})
+    section, _ = chapter(read_run(run), {})
     assert section is not None
     assert "61.5" in [value.text for row in section.tables[0].rows for value in row]
 
@@ -199,7 +199,7 @@ def test_kept_runs_of_old_are_read_as_before(folder: str) -> None:
     assert notes == []
     assert [one.workload for one in learned] == [None, None]
     assert models(frame, learned) == []
-    section = coding_section(frame, learned, looks(frame["representation"]))
+    section, _ = chapter(read_run(run), looks(frame["representation"]))
     assert section is not None
     shown = {row[0].text for row in section.tables[0].rows}
     assert {"entries of a code above 0.01, mean", "sum of a code, mean", "units above 0.01 in no image"} <= shown

@@ -12,17 +12,17 @@ import torch
 from sparsebench.representations import registry
 from sparsebench.representations.base import Representation
 from sparsebench.representations.modules import SparseModule
+from sparsebench.representations.operations import lacking
 from sparsebench.representations.pattern import Pattern
 from sparsebench.suites.cell import Case
 from sparsebench.suites.measure.fidelity import worst_error
-from sparsebench.suites.measure.one_cell import lacking
 from sparsebench.suites.workloads.sparse_cnn import images, plans, store, workload
 from sparsebench.suites.workloads.sparse_cnn.images import Images
 from sparsebench.suites.workloads.sparse_cnn.layer_problem import LayerProblem
 from sparsebench.suites.workloads.sparse_cnn.net_problems import NetProblem, StepProblem
 from sparsebench.suites.workloads.sparse_cnn.network import parameters
 from sparsebench.suites.workloads.sparse_cnn.settings import Settings
-from sparsebench.suites.workloads.sparse_cnn.train_problem import TrainProblem
+from sparsebench.suites.workloads.sparse_cnn.train_problem import CnnTraining
 from sparsebench.suites.workloads.sparse_cnn.training import Trained, train
 
 TOLERANCE = 1e-4
@@ -93,23 +93,22 @@ def test_full_list_has_what_is_compared() -> None:
 def test_problems_of_cases() -> None:
     case = next(case for case in workload.cases("quick") if case.operation == "train")
     problem = workload.problem(case, "cpu", None)
-    assert isinstance(problem, TrainProblem)
+    assert isinstance(problem, CnnTraining)
     assert (problem.settings.images, problem.settings.epochs) == (4_000, 5)
-    assert problem.once()
     wrong = Case(suite="sparse_cnn", workload="x", operation="train", shape=(1,), pattern=case.pattern, sparsity=0.5)
     with pytest.raises(ValueError, match="expected a case of digits CNN"):
         workload.problem(wrong, "cpu", None)
 
 
 def test_training_problem_gives_accuracy_and_pictures(digits: Images, tmp_path: Path, trained: Trained) -> None:
-    problem = TrainProblem(case_of("train", trained), "cpu", digits, SMALL)
-    outputs = problem.outputs(trained)
-    assert problem.quality(outputs).value == trained.accuracy[-1]
+    problem = CnnTraining(case_of("train", trained), "cpu", digits, SMALL)
+    assert problem.quality(trained).value == trained.accuracy[-1]
+    assert problem.seconds(trained) == trained.seconds
     name, arrays = problem.artifact(trained)
     assert name == "sparse_cnn-magnitude-plane-0.8-maps8x16x16-256x2-seed0"
     assert arrays["mask_conv2"].shape == (16, 8)
     # what the problem trains is in the user's store, which is the tests' own here
-    again = problem.action(registry.load("dense"), registry.load("dense").build(problem.tensor))()
+    again = problem.train()
     assert again.accuracy == trained.accuracy
     assert any(file.name.startswith("magnitude-plane-0.8-maps8x16x16-seed0") for file in store.folder().iterdir())
 

@@ -191,7 +191,7 @@ def test_momentum_takes_fewer_steps() -> None:
 def test_a_limit_of_steps_is_kept_and_the_gap_tells() -> None:
     images, dictionary = _drawn(20)
     for solve in (fista, ista):
-        found = solve(images, dictionary, PENALTY, gap=1e-12, steps_limit=7)
+        found = solve(images, dictionary, PENALTY, gap=1e-12, steps_limit=7, warn=False)
         assert found.steps.max() == 7
         exact = duality_gap(images, dictionary, found.code, PENALTY)
         torch.testing.assert_close(found.gap, exact, rtol=1e-6, atol=1e-9)

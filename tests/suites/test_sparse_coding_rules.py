@@ -23,7 +23,6 @@ from sparsebench.suites.workloads.sparse_coding.conserving_flow import (
     conservation,
     shifted_code,
 )
-from sparsebench.suites.workloads.sparse_coding.flow_models import ConservedFlow, FlowSettings, NotebookFlow
 from sparsebench.suites.workloads.sparse_coding.foldiak import Foldiak, FoldiakSettings
 from sparsebench.suites.workloads.sparse_coding.gradient_dream import GradientDream, GradientDreamSettings
 from sparsebench.suites.workloads.sparse_coding.holding import decoder, why_not
@@ -34,8 +33,6 @@ from sparsebench.suites.workloads.sparse_coding.sparse_dream import SparseDream,
 N = 8
 MODELS: dict[str, Callable[..., SparseCoder]] = {
     "sparse-dream": lambda **more: SparseDream(SparseDreamSettings(units=N, epochs=2), **more),
-    "notebook-flow": lambda **more: NotebookFlow(FlowSettings(units=N, epochs=2), **more),
-    "conserved-flow": lambda **more: ConservedFlow(FlowSettings(units=N, epochs=2), **more),
     "conserving-flow": lambda **more: ConservingFlow(ConservingFlowSettings(units=N, epochs=2, flow=0.02), **more),
     "foldiak": lambda **more: Foldiak(FoldiakSettings(units=N, epochs=2, settling=1), **more),
     "k-winners": lambda **more: KWinners(KWinnersSettings(units=N, epochs=2, winners=3), **more),
@@ -145,25 +142,6 @@ def test_sparse_dream_holds_its_activity(offline: Digits) -> None:
     curve = model.fit(offline.images[:2000])
     assert float(model.encode(offline.images[:2000]).mean()) == pytest.approx(0.1, rel=0.1)
     assert curve[-1] < 0.8 * curve[0]
-
-
-def test_the_notebook_model_is_the_notebook(offline: Digits) -> None:
-    settings = FlowSettings(units=12, epochs=2, flow=0.2)
-    model = NotebookFlow(settings, seed=3)
-    curve = model.fit(offline.images[:80])
-    learned = learn(offline, Settings(flow=0.2, units=12, epochs=2, images=80), seed=3)
-    np.testing.assert_array_equal(curve, learned.curve)
-    np.testing.assert_array_equal(model.dictionary.float().numpy(), learned.dictionary)
-    # a batch of one takes the same step
-    batched = ConservedFlow(settings, dtype=DOUBLE)
-    batched.load(model.state())
-    for model_ in (model, batched):
-        model_.partial_fit(offline.images[90:91])
-    torch.testing.assert_close(batched.dictionary, model.dictionary, rtol=1e-12, atol=0)
-    torch.testing.assert_close(batched.state()["thresholds"], model.state()["thresholds"], rtol=1e-12, atol=0)
-    for wrong in ({"device": "cuda"}, {"dtype": torch.float32}):
-        with pytest.raises(ValueError, match="expected float64 on the CPU"):
-            NotebookFlow(settings, **wrong)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, DOUBLE])
@@ -302,9 +280,7 @@ def test_the_dream_learns_digits(layers: int, offline: Digits) -> None:
     "model",
     [
         SparseDream(SparseDreamSettings(units=N, rate=1e6)),
-        ConservedFlow(FlowSettings(units=N, rate=1e6)),
         ConservingFlow(ConservingFlowSettings(units=N, rate=1e6)),
-        NotebookFlow(FlowSettings(units=N, gamma=1e307)),
         KWinners(KWinnersSettings(units=N, winners=2, rate=1e25, boost=0.0)),
         GradientDream(GradientDreamSettings(units=N, rate=1e9, epochs=3)),
         Foldiak(FoldiakSettings(units=N, beta=1e30, settling=0, epochs=3)),
@@ -320,7 +296,7 @@ def test_settings_are_checked() -> None:
     wrong: list[tuple[type, dict[str, object]]] = [
         (SparseDreamSettings, {"activity": 0.0}),
         (SparseDreamSettings, {"rate": math.nan}),
-        (FlowSettings, {"epsilon": 0.0}),
+        (SparseDreamSettings, {"epsilon": 0.0}),
         (ConservingFlowSettings, {"flow": 0.0}),
         (FoldiakSettings, {"step": 2.0}),
         (FoldiakSettings, {"activity": 1.0}),

@@ -20,7 +20,8 @@ from torch import Tensor
 from sparsebench.representations import registry
 from sparsebench.suites.cell import Case, Cell, blank
 from sparsebench.suites.measure.fidelity import worst_error
-from sparsebench.suites.measure.one_cell import Gauge, ReferenceChoice, measure
+from sparsebench.suites.measure.gauge import Gauge, ReferenceChoice
+from sparsebench.suites.measure.one_cell import failed, measure
 from sparsebench.suites.measure.timing import CpuClock, Effort
 from sparsebench.suites.runner.journal import RunFolder, finite
 from sparsebench.suites.workloads import store
@@ -30,7 +31,7 @@ from sparsebench.suites.workloads.sparse_coding.code_problems import CODE_PROBLE
 from sparsebench.suites.workloads.sparse_coding.coder import CoderSettings, DivergedError, SparseCoder
 from sparsebench.suites.workloads.sparse_coding.coding_cases import MODEL_OPERATIONS, model_shape
 from sparsebench.suites.workloads.sparse_coding.images import images, trivial
-from sparsebench.suites.workloads.sparse_coding.model_problems import MODEL_PROBLEMS, FailedProblem
+from sparsebench.suites.workloads.sparse_coding.model_problems import MODEL_PROBLEMS
 from sparsebench.suites.workloads.sparse_coding.plans import Plan, plan
 
 
@@ -268,9 +269,9 @@ def test_what_decodes_is_judged_in_float64() -> None:
 )
 def test_a_model_that_fails_costs_its_own_cells_only(asked: dict[str, Any], reason: str, benchmark: Any) -> None:
     good = case_of(toy(), "encode")
-    problem = workload.model_problem(good, "cpu", None, toy(**asked), "encode")
-    assert isinstance(problem, FailedProblem)
-    cell = measured(problem, benchmark)
+    with pytest.raises(Exception) as raised:  # noqa: PT011  # which one, says the reason
+        workload.model_problem(good, "cpu", None, toy(**asked), "encode")
+    cell = failed(blank(good, "csr", "cpu", status="crashed", reason="in progress"), raised.value)
     assert cell.status == "crashed"
     assert cell.reason is not None
     assert cell.reason.startswith(reason)

@@ -47,9 +47,10 @@ def learned(images: Tensor, settings: TopKSettings = SMALL, **options: object) -
 
 
 def dense_forward(state: dict[str, Tensor], images: Tensor, active: int) -> tuple[dict[str, Tensor], Tensor]:
-    """Return float64 leaves and r by dense formulas, the k largest found by sorting."""
-    leaves = {name: state[name].double().requires_grad_() for name in state if "." not in name and name != "idle"}
-    centred = images.double() - leaves["pixel_bias"].detach()
+    """Return float64 leaves and r by dense formulas in the model's unit, the k largest found by sorting."""
+    kept = (name for name in state if "." not in name and name not in ("idle", "unit"))
+    leaves = {name: state[name].double().requires_grad_() for name in kept}
+    centred = images.double() / state["unit"] - leaves["pixel_bias"].detach()
     drive = centred @ leaves["direct"].T + leaves["drive_bias"]
     if "hidden" in leaves:
         drive = drive + torch.relu(centred @ leaves["hidden"].T + leaves["hidden_bias"]) @ leaves["drive"].T
@@ -71,7 +72,7 @@ def test_codes_have_k_entries_ascending_and_decode_by_the_formula(images: Tensor
     assert code.values().max() > 0.1
     _, expected = dense_forward(coder.state(), images[:50], 3)
     assert (expected < 0).any()
-    cut = expected.detach().clamp(0, 1) if squared < 1 else expected.detach()
+    cut = (expected.detach().clamp(0, 1) if squared < 1 else expected.detach()) * coder.state()["unit"]
     torch.testing.assert_close(coder.reconstruct(images[:50]), cut, rtol=1e-10, atol=1e-10)
     torch.testing.assert_close(coder.decode(code.to_dense()), cut, rtol=1e-10, atol=1e-10)
 
@@ -82,10 +83,11 @@ def test_a_step_follows_the_gradients_of_the_dense_formula(images: Tensor, hidde
     """After Adam's first step its mean is a tenth of the gradient."""
     settings = replace(SMALL, hidden=hidden, squared=squared, epochs=2)
     coder = TopKAutoencoder(settings, seed=4, dtype=torch.float64)
-    batch = images[:40].double() * 1.6 - 0.3  # some are outside of [0, 1], and so is r
+    batch = images[:40].double() * 1.25 - 0.25  # some are outside of [0, 1], and so is r
     coder.begin(batch)
     leaves, reconstructed = dense_forward(coder.state(), batch, 3)
-    level = coder.partial_fit(batch)
+    unit = float(coder.state()["unit"])
+    level, batch = coder.partial_fit(batch) / unit, batch / unit
     output = reconstructed.detach() if squared == 1.0 else reconstructed.detach().clamp(0, 1)
     assert level == pytest.approx(float((batch - output).abs().sum(1).mean()), rel=1e-10)
     seen = torch.where((reconstructed < 0) | (reconstructed > 1), 0.05 * reconstructed, reconstructed)

@@ -23,8 +23,9 @@ from sparsebench.suites.workloads.data import DataError, digits
 from sparsebench.suites.workloads.problem import Problem
 from sparsebench.suites.workloads.sparse_coding import coding_cases, operations, quality, workload
 from sparsebench.suites.workloads.sparse_coding.conserved_flow import Settings, learn
+from sparsebench.suites.workloads.sparse_coding.loops import epoch_numpy
 from sparsebench.suites.workloads.sparse_coding.record import load, save
-from sparsebench.suites.workloads.sparse_coding.training import TrainProblem
+from sparsebench.suites.workloads.sparse_coding.training import FlowTraining
 
 QUICK = workload.cases("quick")
 FULL = workload.cases("full")
@@ -161,7 +162,7 @@ def test_unclear_images_are_passed_over() -> None:
         assert torch.equal(single, double)
 
 
-def test_a_training_is_a_problem_that_runs_once(tmp_path: Path) -> None:
+def test_a_training_learns_what_the_plain_loop_learns(tmp_path: Path) -> None:
     settings = Settings(flow=0.2, units=9, epochs=6, images=40)
     case = Case(
         suite="sparse_coding",
@@ -172,14 +173,14 @@ def test_a_training_is_a_problem_that_runs_once(tmp_path: Path) -> None:
         sparsity=None,
         seed=5,
     )
-    problem = TrainProblem(case, "cpu", digits(None), settings)
-    assert problem.once()
-    learned = problem.action(Dense, Dense.build(problem.tensor))()
+    training = FlowTraining(case, "cpu", digits(None), settings)
+    learned = training.train()
     np.testing.assert_array_equal(learned.dictionary, learn(digits(None), settings, seed=5).dictionary)
-    outputs = problem.outputs(learned)
-    assert worst_error(outputs, problem.oracle()) < TOLERANCE
-    assert problem.quality(outputs).value == pytest.approx(learned.curve[1:].mean())
-    name, arrays = problem.artifact(learned)
+    plain = learn(digits(None), settings, seed=5, loop=epoch_numpy)
+    for part in ("curve", "dictionary", "thresholds"):
+        np.testing.assert_allclose(getattr(learned, part), getattr(plain, part), rtol=TOLERANCE, atol=TOLERANCE)
+    assert training.quality(learned).value == pytest.approx(learned.curve[1:].mean())
+    name, arrays = training.artifact(learned)
     assert name == "sparse_coding-f0.2"
     save(tmp_path / "kept.npz", arrays)
     assert load(tmp_path / "kept.npz")[0].settings == settings
@@ -187,7 +188,7 @@ def test_a_training_is_a_problem_that_runs_once(tmp_path: Path) -> None:
 
 def test_the_planned_training_has_the_notebooks_settings() -> None:
     problem = workload.problem(QUICK[0], "cpu", None)
-    assert isinstance(problem, TrainProblem)
+    assert isinstance(problem, FlowTraining)
     assert problem.settings == Settings(flow=0.2, epochs=10)
     assert QUICK[0].representation == "dense"
 
@@ -204,7 +205,6 @@ def test_the_notebooks_loop_is_timed_on_copies() -> None:
     plain = problem.references()["plain NumPy"]
     assert worst_error(problem.outputs(plain()), problem.oracle()) == 0
     assert problem.builds_inside()
-    assert not problem.once()
 
 
 def test_large_random_codes_are_a_case_of_their_own() -> None:

@@ -7,17 +7,18 @@ from pathlib import Path
 
 from sparsebench.representations.pattern import Pattern
 from sparsebench.suites.cell import Case
-from sparsebench.suites.workloads.problem import Problem
+from sparsebench.suites.workloads.problem import Problem, Training
 from sparsebench.suites.workloads.sparse_cnn import images, plans
+from sparsebench.suites.workloads.sparse_cnn.chapter.section import chapter
 from sparsebench.suites.workloads.sparse_cnn.layer_problem import LayerProblem
 from sparsebench.suites.workloads.sparse_cnn.net_problems import NetProblem, StepProblem
 from sparsebench.suites.workloads.sparse_cnn.network import PRUNABLE
 from sparsebench.suites.workloads.sparse_cnn.plans import Plan
 from sparsebench.suites.workloads.sparse_cnn.settings import BLOCK
-from sparsebench.suites.workloads.sparse_cnn.train_problem import TrainProblem
+from sparsebench.suites.workloads.sparse_cnn.train_problem import CnnTraining
 from sparsebench.suites.workloads.sparse_cnn.training import one_thread, train
 
-__all__ = ["cases", "problem"]
+__all__ = ["cases", "chapter", "problem"]
 
 SUITE = "sparse_cnn"
 BATCHES: dict[str, int] = {"inference": 64, "training_step": 128, "conv2_step": 128, "conv3_step": 128}
@@ -89,7 +90,7 @@ def _plans() -> dict[tuple[str, str, float | None], Plan]:
     return found
 
 
-def problem(case: Case, device: str, data: Path | None) -> Problem:
+def problem(case: Case, device: str, data: Path | None) -> Problem | Training:
     """Make a case concrete. A network that is timed is trained when the store does not have it.
 
     Raises:
@@ -107,7 +108,7 @@ def problem(case: Case, device: str, data: Path | None) -> Problem:
     found = _images(data)
     settings = plan.fitted(len(found.x))
     if case.operation == "train":
-        return TrainProblem(case, device, found, settings)
+        return CnnTraining(case, device, found, settings)
     with one_thread():
         trained = train(settings, case.seed, found)
     count = case.shape[0]

@@ -15,6 +15,7 @@ from torch import Tensor
 from sparsebench.representations import registry
 from sparsebench.representations.base import Representation
 from sparsebench.suites.workloads.sparse_coding.finite import all_finite
+from sparsebench.suites.workloads.sparse_coding.units import power_of, scaled
 
 Progress = Callable[[int, float], None]
 """Told after every epoch: its number from 1, and its mean L1 per image."""
@@ -52,7 +53,12 @@ class SparseCoder(ABC):
     A subclass gives `name`, `_start`, `_learn`, `_encode`, `_parameters` and `multiply_adds`. Every draw comes from a
     CPU generator seeded with `seed`, so that a model begins alike on every device.
 
+    A model has a unit: the least power of two that no pixel of the first images exceeds, 1 for digits in [0, 1]. What a
+    subclass gives works on images in it, with parameters of their own size, so that what is learned does not depend on
+    the images' units. Settings that are compared with images or codes without being a penalty λ are in it, too.
+
     Attributes:
+        follows: whether the code grows with the images; if not, as with logistic units, the dictionary does.
         settings: frozen.
         seed: of the first parameters and of the order of images.
         device: "cpu" or "cuda".
@@ -63,6 +69,7 @@ class SparseCoder(ABC):
     """
 
     name: ClassVar[str]
+    follows: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -75,6 +82,7 @@ class SparseCoder(ABC):
     ) -> None:
         self.settings, self.seed, self.device, self.dtype, self.holder = settings, seed, device, dtype, holder
         self.elapsed = 0.0
+        self._power = 0  # of the unit
         self._pixels: int | None = None
 
     # What every model gives
@@ -95,6 +103,10 @@ class SparseCoder(ABC):
     def _parameters(self) -> dict[str, Tensor]:
         """Return what learning changes by name, "dictionary" (N, d) among it; the very tensors, not copies."""
 
+    def _power_of(self, images: Tensor) -> int:
+        """Return the exponent of the unit, for images like these (n, d)."""
+        return power_of(images)
+
     @abstractmethod
     def multiply_adds(self) -> int:
         """Return the multiply-adds of encoding one image, input dense; iterations counted to their limit."""
@@ -109,7 +121,7 @@ class SparseCoder(ABC):
             RuntimeError: if nothing has been learned or loaded.
         """
         self._pixels_known()
-        return self._parameters()["dictionary"]
+        return scaled(self._parameters()["dictionary"], 0 if self.follows else self._power)
 
     def fit(self, images: Tensor, progress: Progress | None = None) -> np.ndarray:
         """Learn anew from the seed: `settings.epochs` passes over images (n, d) in a seeded order.
@@ -132,7 +144,9 @@ class SparseCoder(ABC):
 
     def begin(self, images: Tensor) -> None:
         """Forget everything and draw the first parameters for images like these (n, d)."""
-        self._pixels = None
+        self._pixels, self._power = None, 0
+        self._checked(images, least=1)
+        self._power = self._power_of(images)
         images = self._checked(images, least=1)
         self._pixels = images.shape[1]
         self._start(images, torch.Generator().manual_seed(self.seed))
@@ -158,7 +172,7 @@ class SparseCoder(ABC):
                 break
         level = total / len(images)
         self._check_sane(level, images, number)
-        return level
+        return math.ldexp(level, self._power)
 
     def partial_fit(self, images: Tensor) -> float:
         """Take one step on a batch (n, d); the first call begins from the seed. Return the mean Σ|v − r| before it.
@@ -174,7 +188,7 @@ class SparseCoder(ABC):
             raise DivergedError(
                 f"expected finite numbers, got NaN or infinity in a step of {self.name}; lower its rates"
             )
-        return level
+        return math.ldexp(level, self._power)
 
     def encode(self, images: Tensor) -> Tensor:
         """Return the code (n, N) of images (n, d); of no images, a strided code of no rows.
@@ -187,7 +201,7 @@ class SparseCoder(ABC):
         images = self._checked(images, least=0)
         if len(images) == 0:
             return images.new_zeros(0, self._parameters()["dictionary"].shape[0])
-        return self._encode(images)
+        return scaled(self._encode(images), self._power if self.follows else 0)
 
     def decode(self, code: Tensor | Representation) -> Tensor:
         """Return r = code @ W (n, d), the code held by `holder` unless it is a representation already.
@@ -216,7 +230,8 @@ class SparseCoder(ABC):
     def state(self) -> dict[str, Tensor]:
         """Return copies of all that was learned, on the CPU."""
         self._pixels_known()
-        return {name: tensor.detach().cpu().clone() for name, tensor in self._parameters().items()}
+        learned = {name: tensor.detach().cpu().clone() for name, tensor in self._parameters().items()}
+        return {**learned, "unit": torch.tensor(2.0**self._power, dtype=torch.float64)}
 
     def load(self, state: Mapping[str, Tensor]) -> None:
         """Take over what `state` returned from a model of the same settings.
@@ -227,12 +242,14 @@ class SparseCoder(ABC):
         if "dictionary" not in state:
             raise ValueError(f"expected a state of {self.name}, got one without a dictionary")
         self.begin(torch.zeros(1, state["dictionary"].shape[1]))
-        own = self._parameters()
-        if {name: tuple(t.shape) for name, t in own.items()} != {name: tuple(t.shape) for name, t in state.items()}:
+        own, unit = self._parameters(), float(state.get("unit", 1.0))
+        shapes = {name: t.shape for name, t in state.items() if name != "unit"}
+        if not unit > 0 or {name: t.shape for name, t in own.items()} != shapes:
             raise ValueError(f"expected a state of {self.name} with {self.settings}, got other names or shapes")
         with torch.no_grad():
             for name, tensor in own.items():
                 tensor.copy_(state[name])
+        self._power = math.frexp(unit)[1] - 1
 
     # Checks
 
@@ -242,7 +259,7 @@ class SparseCoder(ABC):
         return self._pixels
 
     def _checked(self, images: Tensor, least: int) -> Tensor:
-        """Return images on the device in `dtype`, or say what is wrong with them."""
+        """Return images on the device in `dtype` and in the model's unit, or say what is wrong with them."""
         if images.dim() != 2 or images.shape[1] < 1:
             raise ValueError(f"expected images (n, d), got {tuple(images.shape)}; flatten them")
         if len(images) < least:
@@ -251,13 +268,16 @@ class SparseCoder(ABC):
             raise ValueError(f"expected images of {self._pixels} numbers, as in learning, got {images.shape[1]}")
         if not all_finite(images):
             raise ValueError("expected finite images, got NaN or infinity; clean them first")
-        return images.to(self.device, self.dtype)
+        return scaled(images.to(self.device), -self._power).to(self.dtype)
 
     def _finite(self) -> bool:
         return all(all_finite(t) for t in self._parameters().values() if t.is_floating_point())
 
     def _check_sane(self, level: float, images: Tensor, number: int) -> None:
-        """Raise if an epoch ended with NaN, infinity, or an error a thousand times that of reconstructing nothing."""
+        """Raise if an epoch ended with NaN, infinity, or an error a thousand times that of reconstructing nothing.
+
+        Level and images are in the model's unit.
+        """
         nothing = float(images.abs().sum(1).mean())
         if not (math.isfinite(level) and self._finite()):
             got = "NaN or infinity"

@@ -102,6 +102,7 @@ class ConservingFlow(SparseCoder):
     """
 
     name = "conserving-flow"
+    follows = False
     settings: ConservingFlowSettings
 
     def _start(self, images: Tensor, generator: torch.Generator) -> None:

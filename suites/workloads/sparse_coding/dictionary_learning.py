@@ -48,7 +48,7 @@ class DictionarySettings(CoderSettings):
 class DictionaryLearner(SparseCoder):
     """Alternate between inference and a step of the dictionary, whose atoms always have norm 1.
 
-    A subclass gives `_encode`, `name` and `multiply_adds`. Atoms begin as images with a little noise; units that were
+    A subclass gives `_codes`, `name` and `multiply_adds`. Atoms begin as images with a little noise; units that were
     silent for `patience` images become what is left of the images that are reconstructed worst.
     """
 
@@ -78,12 +78,15 @@ class DictionaryLearner(SparseCoder):
         return own
 
     @abstractmethod
+    def _codes(self, images: Tensor, warn: bool) -> Tensor:
+        """Return the code, sparse_csr (n, N), warning of images that are not solved if asked to."""
+
     def _encode(self, images: Tensor) -> Tensor:
-        """Return the code, sparse_csr (n, N)."""
+        return self._codes(images, warn=True)
 
     def _learn(self, images: Tensor) -> float:
         try:
-            code = self._encode(images)
+            code = self._codes(images, warn=False)
         except DivergedError:  # an inference does not know the epoch; who called this does, and tells it
             return math.nan
         held = self.hold(code)
@@ -109,7 +112,7 @@ class DictionaryLearner(SparseCoder):
         self._energy.mul_(fade).add_(energy, alpha=1 - fade)
         used = energy > 0
         rate = self.settings.rate * (1.0 - 0.9 * self.elapsed)
-        scale = torch.where(used, rate / torch.maximum(energy, self._energy).clamp_min(1e-12), 0.0)
+        scale = torch.where(used, rate / torch.maximum(energy, self._energy), 0.0)
         moved = self._dictionary + scale[:, None] * gradient
         self._dictionary[used] = self._normalised(moved[used], self._dictionary[used])
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from sparsebench.suites.workloads.sparse_coding import fista_sets
 from sparsebench.suites.workloads.sparse_coding.code_layouts import joined, to_csr
 from sparsebench.suites.workloads.sparse_coding.ista import proximal
-from sparsebench.suites.workloads.sparse_coding.lasso_gap import Solution, check_lasso
+from sparsebench.suites.workloads.sparse_coding.lasso_gap import Solution, solve
 
 WIDTH = 16
 """By how many units a working set grows at least."""
@@ -27,6 +27,7 @@ def fista(
     positive: bool = False,
     gap: float = 1e-4,
     steps_limit: int = 10_000,
+    warn: bool = True,
 ) -> Solution:
     """Minimise ½‖x − a D‖² + λ‖a‖₁ for every image by accelerated proximal gradient steps with restarts.
 
@@ -41,27 +42,32 @@ def fista(
         positive: whether a ≥ 0 is demanded.
         gap: relative to ‖x‖².
         steps_limit: an image.
+        warn: whether images that end above their gap are told by a ConvergenceWarning.
 
     Raises:
         ValueError: if the operands do not fit or are not finite, λ ≤ 0, gap < 0, or steps_limit < 1.
     """
-    check_lasso(images, dictionary, penalty, gap, steps_limit)
-    if images.device.type != "cpu" or len(images) == 0:
-        return proximal(images, dictionary, penalty, positive, gap, steps_limit, momentum=True)
-    images, dictionary = images.detach(), dictionary.detach().contiguous()
-    n, units = len(images), len(dictionary)
-    # the products among all units cost as much as the correlations of N images, which are computed some four times
-    with_gram = units <= min(4 * n, GRAM_UNITS)
-    gram = dictionary @ dictionary.t() if with_gram else dictionary.new_zeros(0, 0)
-    parts = images.split(max(1, ENTRIES // units))
-    solved = [_solve(part, dictionary, gram, penalty, positive, gap, steps_limit) for part in parts]
-    codes, gaps, steps = zip(*solved, strict=True)
-    return Solution(code=joined(codes), gap=torch.cat(gaps), steps=torch.cat(steps), kernel="numba working sets")
+
+    def steps(x: Tensor, atoms: Tensor, own: float) -> Solution:
+        if x.device.type != "cpu" or len(x) == 0:
+            return proximal(x, atoms, own, positive, gap, steps_limit, momentum=True)
+        return _on_sets(x.detach(), atoms.detach().contiguous(), own, positive, gap, steps_limit)
+
+    return solve(images, dictionary, penalty, gap, steps_limit, warn, steps)
 
 
 def fista_multiply_adds(units: int, pixels: int, steps: int) -> int:
     """Return the multiply-adds of one image by plain FISTA: D x once, then N² a step, the products D Dᵀ at hand."""
     return units * pixels + steps * units * units
+
+
+def _on_sets(images: Tensor, atoms: Tensor, penalty: float, positive: bool, gap: float, limit: int) -> Solution:
+    # the products among all units cost as much as the correlations of N images, which are computed some four times
+    with_gram = len(atoms) <= min(4 * len(images), GRAM_UNITS)
+    gram = atoms @ atoms.t() if with_gram else atoms.new_zeros(0, 0)
+    parts = images.split(max(1, ENTRIES // len(atoms)))
+    codes, gaps, steps = zip(*(_solve(x, atoms, gram, penalty, positive, gap, limit) for x in parts), strict=True)
+    return Solution(code=joined(codes), gap=torch.cat(gaps), steps=torch.cat(steps), kernel="numba working sets")
 
 
 def _solve(

@@ -146,7 +146,9 @@ def _steepness(small: Any) -> Any:
     top = 0.0
     for i in range(count):
         top += vector[i] * product[i]
-    return max(top, 1e-3 * bound), max(bound, 1e-30)
+    if bound == 0.0:  # atoms too short for their products, beside much longer ones
+        return 1.0, 1.0
+    return max(top, 1e-3 * bound), bound
 
 
 @njit(**SERIAL)
@@ -189,7 +191,8 @@ def accelerated(small: Any, start: Any, z: Any, x_squared: float, penalty: float
                 difference = new[i] - y[i]
                 square += difference * difference
                 bent += difference * (gnew[i] - gy[i])
-            if not bent > 1.0001 * curvature * square or curvature >= bound:  # NaN has to end this, too
+            # NaN has to end this, too, and so has a square that is too small for a number
+            if square == 0.0 or curvature >= bound or not bent > 1.0001 * curvature * square:
                 break
             curvature = min(bound, max(1.1 * curvature, 1.05 * bent / square))
         turn = 0.0

@@ -67,6 +67,7 @@ class Foldiak(SparseCoder):
     """Code with binary units that inhibit each other; see the module. Codes are strided, of zeros and ones."""
 
     name = "foldiak"
+    follows = False
     settings: FoldiakSettings
 
     def _start(self, images: Tensor, generator: torch.Generator) -> None:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from sparsebench.suites.workloads.sparse_coding.code_layouts import to_csr
-from sparsebench.suites.workloads.sparse_coding.lasso_gap import Solution, check_lasso, dual_scale
+from sparsebench.suites.workloads.sparse_coding.lasso_gap import Solution, dual_scale, solve
 
 CHECK_EVERY = 10
 """Steps between two looks at the gaps; images that have reached theirs leave the batch."""
@@ -22,6 +22,7 @@ def ista(
     positive: bool = False,
     gap: float = 1e-4,
     steps_limit: int = 1000,
+    warn: bool = True,
 ) -> Solution:
     """Minimise ½‖x − a D‖² + λ‖a‖₁ by a ← T(a + (x − a D) Dᵀ ÷ L, λ ÷ L), from a = 0, on any device.
 
@@ -35,16 +36,20 @@ def ista(
         positive: whether a ≥ 0 is demanded.
         gap: relative to ‖x‖²; 0 stands for as many steps as allowed.
         steps_limit: an image.
+        warn: whether images that end above their gap are told by a ConvergenceWarning.
 
     Raises:
         ValueError: if the operands do not fit or are not finite, λ ≤ 0, gap < 0, or steps_limit < 1.
     """
-    check_lasso(images, dictionary, penalty, gap, steps_limit)
-    return proximal(images, dictionary, penalty, positive, gap, steps_limit, momentum=False)
+
+    def steps(x: Tensor, atoms: Tensor, own: float) -> Solution:
+        return proximal(x, atoms, own, positive, gap, steps_limit, momentum=False)
+
+    return solve(images, dictionary, penalty, gap, steps_limit, warn, steps)
 
 
 def curvature(gram: Tensor) -> float:
-    """Return the largest eigenvalue of D Dᵀ (N, N), by power iterations and 2 % above them."""
+    """Return the largest eigenvalue of D Dᵀ (N, N), by power iterations and 2 % above them; atoms of about norm 1."""
     vector = gram.abs().sum(1)
     for _ in range(POWERS):
         vector = gram @ (vector / vector.norm().clamp_min(1e-30))
@@ -57,7 +62,7 @@ def proximal(
     """Take the steps of `ista`, with `momentum` those of FISTA with restarts, on all images that are not done.
 
     Beck and Teboulle 2009; the restarts, an image at a time, are O'Donoghue and Candès 2015, eq. 13. Operands are not
-    checked.
+    checked, and of a size near 1.
     """
     n, units = len(images), len(dictionary)
     gram = dictionary @ dictionary.t()

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from sparsebench.suites.workloads.sparse_coding import units
 from sparsebench.suites.workloads.sparse_coding.code_layouts import strided
 from sparsebench.suites.workloads.sparse_coding.finite import all_finite
 
@@ -75,9 +78,51 @@ def duality_gap(images: Tensor, dictionary: Tensor, code: Tensor, penalty: float
 
 def dual_scale(along: Tensor, squared: Tensor, largest: Tensor, penalty: float, positive: bool) -> Tensor:
     """Return s (n,), see `duality_gap`: of xᵀr, ‖r‖² and the largest correlation, each (n,)."""
-    bound = torch.where(largest > 0, penalty / largest.clamp_min(1e-300), torch.inf)
-    wanted = torch.where(squared > 0, along / squared.clamp_min(1e-300), 1.0)
+    bound = torch.where(largest > 0, penalty / largest, torch.inf)
+    wanted = torch.where(squared > 0, along / squared, 1.0)
     return torch.minimum(torch.maximum(wanted, torch.zeros_like(bound) if positive else -bound), bound)
+
+
+def solve(
+    images: Tensor,
+    dictionary: Tensor,
+    penalty: float,
+    gap: float,
+    steps_limit: int,
+    warn: bool,
+    solver: Callable[[Tensor, Tensor, float], Solution],
+) -> Solution:
+    """Check a problem, solve it with images and atoms of a size near 1, and warn of images that are not solved.
+
+    Args:
+        images: x (n, d).
+        dictionary: D (N, d).
+        penalty: λ.
+        gap: relative to ‖x‖², what every image should reach; 0 if nothing is asked.
+        steps_limit: an image.
+        warn: whether to say that some did not.
+        solver: of images, dictionary and λ in their own units.
+    """
+    check_operands(images, dictionary)
+    check_lasso_settings(penalty, gap, steps_limit)
+    x, d = units.power_of(images), units.power_of_atoms(dictionary)
+    small = units.scaled(images, -x)
+    found = solver(small, units.scaled(dictionary, -d), units.penalty_in(penalty, x + d))
+    late = int((found.gap > gap * small.double().square().sum(1)).sum()) if warn and gap > 0 else 0
+    if late:
+        warn_unsolved(
+            f"expected a duality gap of at most {gap:g} · ‖x‖², got more for {late:,} of {len(images):,} images after "
+            f"up to {steps_limit:,} steps; raise steps_limit or gap, or ask in float64",
+            depth=4,
+        )
+    return replace(found, code=units.scaled(found.code, x - d), gap=units.scaled(found.gap, 2 * x))
+
+
+def warn_unsolved(message: str, depth: int) -> None:
+    """Warn as scikit-learn's solvers do, in the name of who called the solver, so many calls above."""
+    from sklearn.exceptions import ConvergenceWarning  # imported late: a third of a second
+
+    warnings.warn(message, ConvergenceWarning, stacklevel=depth)
 
 
 def check_operands(images: Tensor, dictionary: Tensor) -> None:
@@ -93,12 +138,6 @@ def check_operands(images: Tensor, dictionary: Tensor) -> None:
     for what, tensor in (("images", images), ("dictionary", dictionary)):
         if not all_finite(tensor):
             raise ValueError(f"expected finite {what}, got NaN or infinity; clean them first")
-
-
-def check_lasso(images: Tensor, dictionary: Tensor, penalty: float, gap: float, steps_limit: int) -> None:
-    """Raise ValueError unless `check_operands` and `check_lasso_settings` pass."""
-    check_operands(images, dictionary)
-    check_lasso_settings(penalty, gap, steps_limit)
 
 
 def check_lasso_settings(penalty: float, gap: float, steps_limit: int) -> None:

@@ -14,9 +14,10 @@ from sparsebench.suites.workloads.sparse_coding.finite import all_finite
 from sparsebench.suites.workloads.sparse_coding.ista import batch_gaps, curvature
 from sparsebench.suites.workloads.sparse_coding.lasso_gap import (
     Solution,
-    check_lasso,
     check_lasso_settings,
+    solve,
 )
+from sparsebench.suites.workloads.sparse_coding.units import penalty_in
 
 THRESHOLDS = ("soft", "hard")
 
@@ -35,7 +36,7 @@ def lca(
 
     With the soft threshold the fixed points minimise ½‖x − a D‖² + λ‖a‖₁; with the hard one, which takes nothing off
     what it lets through, a cost that counts the active units. I stands for the products of atoms with themselves, so
-    atoms should have norm 1; the fixed points are the same with any (Rozell, Johnson, Baraniuk and Olshausen 2008).
+    atoms should be of one norm; it counts as 1, up to a factor of √2 (Rozell, Johnson, Baraniuk and Olshausen 2008).
 
     Args:
         images: x (n, d), float32 or float64, on any device.
@@ -53,25 +54,29 @@ def lca(
         ValueError: if the operands do not fit or are not finite, λ ≤ 0, steps < 1, or η or the threshold are others.
         DivergedError: if η is too large for this dictionary.
     """
-    check_lasso(images, dictionary, penalty, 0.0, steps)
     if threshold not in THRESHOLDS or not (rate is None or 0 < rate <= 1):
         raise ValueError(f"expected a threshold of {', '.join(THRESHOLDS)} and 0 < η ≤ 1, got {threshold!r} and {rate}")
-    gram = dictionary @ dictionary.t()
-    eta = min(1.0, 1.0 / max(curvature(gram), 1e-30)) if rate is None else rate
-    drive = images @ dictionary.t()
-    u = torch.zeros_like(drive)
-    a = torch.zeros_like(drive)
-    for _ in range(steps):
-        u = torch.lerp(u, drive - a @ gram + a, eta)
-        a = _through(u, penalty, threshold, positive)
-    if not all_finite(a):
-        raise DivergedError(f"expected LCA to settle, got NaN or infinity after {steps} steps; lower its rate {eta:g}")
-    if threshold == "soft" and len(images):
-        gaps = batch_gaps(drive, a, gram, images.double().square().sum(1), penalty, positive)
-    else:
-        gaps = torch.full((len(images),), torch.nan, dtype=torch.float64, device=images.device)
-    taken = torch.full((len(images),), steps, dtype=torch.int64, device=images.device)
-    return Solution(code=to_csr(a), gap=gaps, steps=taken, kernel="torch batch")
+
+    def compete(x: Tensor, atoms: Tensor, own: float) -> Solution:
+        gram = atoms @ atoms.t()
+        eta = min(1.0, 1.0 / max(curvature(gram), 1e-30)) if rate is None else rate
+        drive = x @ atoms.t()
+        u = a = torch.zeros_like(drive)
+        for _ in range(steps):
+            u = torch.lerp(u, drive - a @ gram + a, eta)
+            a = _through(u, own, threshold, positive)
+        if not all_finite(a):
+            raise DivergedError(
+                f"expected LCA to settle, got NaN or infinity after {steps} steps; lower its rate {eta:g}"
+            )
+        if threshold == "soft" and len(x):
+            gaps = batch_gaps(drive, a, gram, x.double().square().sum(1), own, positive)
+        else:
+            gaps = torch.full((len(x),), torch.nan, dtype=torch.float64, device=x.device)
+        taken = torch.full((len(x),), steps, dtype=torch.int64, device=x.device)
+        return Solution(code=to_csr(a), gap=gaps, steps=taken, kernel="torch batch")
+
+    return solve(images, dictionary, penalty, 0.0, steps, False, compete)
 
 
 def _through(u: Tensor, penalty: float, threshold: str, positive: bool) -> Tensor:
@@ -103,10 +108,10 @@ class LCA(DictionaryLearner):
     name = "lca"
     settings: LCASettings
 
-    def _encode(self, images: Tensor) -> Tensor:
+    def _codes(self, images: Tensor, warn: bool) -> Tensor:
         s = self.settings
         return lca(
-            images, self._dictionary, s.penalty,
+            images, self._dictionary, penalty_in(s.penalty, self._power),
             threshold=s.threshold, positive=s.positive, rate=s.inhibition_rate, steps=s.steps,
         ).code  # fmt: skip
 

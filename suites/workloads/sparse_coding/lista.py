@@ -10,11 +10,10 @@ from torch import Tensor
 
 from sparsebench.suites.workloads.sparse_coding.code_layouts import to_csr
 from sparsebench.suites.workloads.sparse_coding.coder import CoderSettings, SparseCoder
-from sparsebench.suites.workloads.sparse_coding.finite import all_finite
-from sparsebench.suites.workloads.sparse_coding.fista import fista
 from sparsebench.suites.workloads.sparse_coding.ista import curvature
+from sparsebench.suites.workloads.sparse_coding.units import penalty_in
 
-TARGETS = ("objective", "codes")
+NETWORK = ("dictionary", "encoder", "lateral", "thresholds")
 DECAY = (0.9, 0.999)
 """Of Adam's two moments (Kingma and Ba 2015)."""
 TINY = 1e-8
@@ -27,14 +26,11 @@ class LISTASettings(CoderSettings):
     Attributes:
         penalty: λ in P(a) = ½‖x − aD‖² + λ‖a‖₁.
         steps: T soft thresholdings, at least 1.
-        target: "objective": learning lowers P itself; "codes": the squared distance from FISTA's codes, as in the
-            paper, on a dictionary that is given.
         rate: of Adam, falling to nothing over `fit` along a cosine.
     """
 
     penalty: float
     steps: int = 5
-    target: str = "objective"
     rate: float = 3e-2
 
     def __post_init__(self) -> None:
@@ -43,8 +39,6 @@ class LISTASettings(CoderSettings):
             raise ValueError(f"expected a finite penalty λ > 0, got {self.penalty}")
         if self.steps < 1 or not self.rate > 0:
             raise ValueError(f"expected steps ≥ 1 and rate > 0, got {self.steps} and {self.rate}")
-        if self.target not in TARGETS:
-            raise ValueError(f"expected a target of {', '.join(TARGETS)}, got {self.target!r}")
 
 
 class LISTA(SparseCoder):
@@ -53,54 +47,24 @@ class LISTA(SparseCoder):
     With E = D/L, S = 1 − DDᵀ/L, θ = λ/L, where L is the largest eigenvalue of DDᵀ, these are T steps of ISTA: learning
     begins there, so at the start it is exactly as good as ISTA, and what it gains is what learning gives (Gregor
     and LeCun 2010, Learning fast approximations of sparse coding). Steps share E and S; each has a θ of its own for
-    every unit. Without a dictionary one is learned along with them, its atoms of norm 1.
-
-    Args:
-        settings: see there.
-        dictionary: (N, d), kept as it is; None: learned.
-
-    Raises:
-        ValueError: if the dictionary is no finite (N, d), has an atom of zeros, or the target asks for one.
+    every unit. The dictionary is learned along with them, its atoms of norm 1.
     """
 
     name = "lista"
     settings: LISTASettings
 
-    def __init__(
-        self,
-        settings: LISTASettings,
-        *,
-        dictionary: Tensor | None = None,
-        seed: int = 0,
-        device: str = "cpu",
-        dtype: torch.dtype = torch.float32,
-        holder: str | None = None,
-    ) -> None:
-        super().__init__(settings, seed=seed, device=device, dtype=dtype, holder=holder)
-        if dictionary is None and settings.target == "codes":
-            raise ValueError("expected a dictionary for the target 'codes', got none; give one, or take 'objective'")
-        if dictionary is not None:
-            if dictionary.dim() != 2 or len(dictionary) != settings.units:
-                raise ValueError(f"expected a dictionary ({settings.units}, d), got {tuple(dictionary.shape)}")
-            if not all_finite(dictionary) or not bool((dictionary.abs().amax(1) > 0).all()):
-                raise ValueError("expected finite atoms that are not all zeros, got others; replace or drop them")
-        self.given = None if dictionary is None else dictionary.detach().to(device, dtype).clone()
-
     def _start(self, images: Tensor, generator: torch.Generator) -> None:
         s = self.settings
-        if self.given is not None and self.given.shape[1] != images.shape[1]:
-            raise ValueError(f"expected images of {self.given.shape[1]} numbers, as atoms have, got {images.shape[1]}")
-        atoms = self._drawn(images, generator) if self.given is None else self.given.clone()
+        atoms = self._drawn(images, generator)
         gram = atoms @ atoms.t()
         inverse = 1.0 / max(curvature(gram), 1e-30)
         self._tensors = {
             "dictionary": atoms,
             "encoder": atoms * inverse,
             "lateral": torch.eye(s.units, dtype=self.dtype, device=self.device) - gram * inverse,
-            "thresholds": atoms.new_full((s.steps, s.units), s.penalty * inverse),
+            "thresholds": atoms.new_full((s.steps, s.units), penalty_in(s.penalty, self._power) * inverse),
         }
-        self._learned = [n for n in self._tensors if n != "dictionary" or self.given is None]
-        moments = {f"{which}_{n}": torch.zeros_like(self._tensors[n]) for n in self._learned for which in ("m", "v")}
+        moments = {f"{which}_{n}": torch.zeros_like(self._tensors[n]) for n in NETWORK for which in ("m", "v")}
         self._tensors |= {**moments, "taken": torch.zeros(1, dtype=torch.int64, device=self.device)}
 
     def _drawn(self, images: Tensor, generator: torch.Generator) -> Tensor:
@@ -122,20 +86,16 @@ class LISTA(SparseCoder):
 
     def loss(self, images: Tensor, tensors: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Return what learning lowers, a mean over images (n, d), and the reconstructions (n, d)."""
-        s = self.settings
         code = self.predict(images, tensors)
         reconstructions = code @ tensors["dictionary"]
-        if s.target == "codes":
-            wanted = fista(images, tensors["dictionary"], s.penalty, steps_limit=200).code.to_dense()
-            return (code - wanted).square().sum(1).mean(), reconstructions
-        squared = (images - reconstructions).square().sum(1)
-        return (0.5 * squared + s.penalty * code.abs().sum(1)).mean(), reconstructions
+        squared, penalty = (images - reconstructions).square().sum(1), penalty_in(self.settings.penalty, self._power)
+        return (0.5 * squared + penalty * code.abs().sum(1)).mean(), reconstructions
 
     def _learn(self, images: Tensor) -> float:
-        leaves = {n: self._tensors[n].detach().requires_grad_(n in self._learned) for n in self._network()}
+        leaves = {n: self._tensors[n].detach().requires_grad_() for n in NETWORK}
         with torch.enable_grad():
             loss, reconstructions = self.loss(images, leaves)
-            gradients = torch.autograd.grad(loss, [leaves[n] for n in self._learned], allow_unused=True)
+            gradients = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True)
         level = float((images - reconstructions.detach()).abs().sum(1).mean())
         with torch.no_grad():
             self._step(gradients)
@@ -147,7 +107,7 @@ class LISTA(SparseCoder):
         taken = int(t["taken"])
         rate = self.settings.rate * 0.5 * (1.0 + math.cos(math.pi * self.elapsed))
         first, second = DECAY
-        for name, gradient in zip(self._learned, gradients, strict=True):
+        for name, gradient in zip(NETWORK, gradients, strict=True):
             if gradient is None:  # one step only: nothing is lateral yet
                 continue
             # E and S live on the scale 1/L: Adam's step, which is the same for all, is scaled to theirs
@@ -158,11 +118,7 @@ class LISTA(SparseCoder):
             size = (v / (1.0 - second**taken)).sqrt().clamp_min_(TINY)
             t[name].addcdiv_(m / (1.0 - first**taken), size, value=-rate * float(scale))
         t["thresholds"].clamp_min_(0.0)
-        if "dictionary" in self._learned:
-            t["dictionary"] /= t["dictionary"].norm(dim=1, keepdim=True).clamp_min(TINY)
-
-    def _network(self) -> list[str]:
-        return ["dictionary", "encoder", "lateral", "thresholds"]
+        t["dictionary"] /= t["dictionary"].norm(dim=1, keepdim=True).clamp_min(TINY)
 
     def _encode(self, images: Tensor) -> Tensor:
         return to_csr(self.predict(images, self._tensors))

@@ -34,8 +34,8 @@ class MatchingPursuit(DictionaryLearner):
     name = "matching-pursuit"
     settings: MatchingPursuitSettings
 
-    def _encode(self, images: Tensor) -> Tensor:
-        return omp(images, self._dictionary, self.settings.k)
+    def _codes(self, images: Tensor, warn: bool) -> Tensor:
+        return omp(images, self._dictionary, self.settings.k, warn=warn)
 
     def multiply_adds(self) -> int:
         """Return those of plain OMP; `omp_multiply_adds` knows Batch-OMP's too."""

@@ -195,38 +195,6 @@ class ReconstructProblem(ModelProblem):
         return True
 
 
-class FailedProblem(Problem):
-    """A model that could not be trained: every cell of it says why, and costs no other cell."""
-
-    def __init__(self, case: Case, device: str, error: Exception) -> None:
-        self.case, self.device, self.error = case, device, error
-        self.tensor = torch.zeros(1, 1)
-
-    def spec(self) -> Spec:
-        """Raise what went wrong; it is the first thing that is asked of a problem."""
-        raise self.error
-
-    def references(self) -> Mapping[str, Action]:
-        """Raise what went wrong."""
-        raise self.error
-
-    def action(self, cls: type[Representation], built: Representation) -> Action:
-        """Raise what went wrong."""
-        raise self.error
-
-    def outputs(self, result: Any) -> tuple[Tensor, ...]:
-        """Raise what went wrong."""
-        raise self.error
-
-    def oracle(self) -> tuple[Tensor, ...]:
-        """Raise what went wrong."""
-        raise self.error
-
-    def useful_flops(self) -> float:
-        """Raise what went wrong."""
-        raise self.error
-
-
 MODEL_PROBLEMS: dict[str, type[ModelProblem]] = {
     "encode": EncodeModelProblem,
     "decode": ModelProblem,

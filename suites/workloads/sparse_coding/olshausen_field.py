@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 
@@ -10,6 +10,7 @@ from sparsebench.suites.workloads.sparse_coding.dictionary_learning import Dicti
 from sparsebench.suites.workloads.sparse_coding.fista import fista, fista_multiply_adds
 from sparsebench.suites.workloads.sparse_coding.ista import ista
 from sparsebench.suites.workloads.sparse_coding.lasso_gap import Solution, check_lasso_settings
+from sparsebench.suites.workloads.sparse_coding.units import penalty_in, scaled
 
 INFERENCES = {"fista": fista, "ista": ista}
 
@@ -57,15 +58,18 @@ class OlshausenField(DictionaryLearner):
             RuntimeError: if nothing has been learned.
         """
         self._pixels_known()
-        return self._solve(self._checked(images, least=0))
+        found = self._solve(self._checked(images, least=0), warn=True)
+        return replace(found, code=scaled(found.code, self._power), gap=scaled(found.gap, 2 * self._power))
 
-    def _solve(self, images: Tensor) -> Solution:
+    def _solve(self, images: Tensor, warn: bool) -> Solution:
         s = self.settings
-        infer = INFERENCES[s.inference]
-        return infer(images, self._dictionary, s.penalty, positive=s.positive, gap=s.gap, steps_limit=s.steps_limit)
+        return INFERENCES[s.inference](
+            images, self._dictionary, penalty_in(s.penalty, self._power),
+            positive=s.positive, gap=s.gap, steps_limit=s.steps_limit, warn=warn,
+        )  # fmt: skip
 
-    def _encode(self, images: Tensor) -> Tensor:
-        return self._solve(images).code
+    def _codes(self, images: Tensor, warn: bool) -> Tensor:
+        return self._solve(images, warn).code
 
     def multiply_adds(self) -> int:
         """Return those of plain (F)ISTA at its limit of steps, N·d + steps·N²; working sets need far fewer."""

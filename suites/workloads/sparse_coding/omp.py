@@ -8,7 +8,8 @@ from torch import Tensor
 
 from sparsebench.suites.workloads.sparse_coding import omp_steps
 from sparsebench.suites.workloads.sparse_coding.code_layouts import csr_code
-from sparsebench.suites.workloads.sparse_coding.lasso_gap import check_operands
+from sparsebench.suites.workloads.sparse_coding.lasso_gap import check_operands, warn_unsolved
+from sparsebench.suites.workloads.sparse_coding.units import unit_rows
 
 GRAM_BYTES = 256 << 20
 """What the products among all atoms may take unless the caller says otherwise: in float32 those of 8,192 atoms."""
@@ -18,7 +19,7 @@ DEPENDENT = {torch.float32: 1e-6, torch.float64: 1e-12}
 """Squared distance from the span of a support, of an atom of norm 1, below which it adds rounding errors only."""
 
 
-def omp(images: Tensor, dictionary: Tensor, k: int, *, gram_bytes: int = GRAM_BYTES) -> Tensor:
+def omp(images: Tensor, dictionary: Tensor, k: int, *, gram_bytes: int = GRAM_BYTES, warn: bool = True) -> Tensor:
     """Choose k atoms an image, each the one that the residual agrees with most, and project the image on all of them.
 
     Where the products of all atoms fit `gram_bytes` this is Batch-OMP (Rubinstein, Zibulevsky and Elad 2008, Efficient
@@ -31,6 +32,8 @@ def omp(images: Tensor, dictionary: Tensor, k: int, *, gram_bytes: int = GRAM_BY
         dictionary: D (N, d).
         k: atoms an image, 1 to N. d is the most that can help.
         gram_bytes: see above; 0 asks for residuals.
+        warn: whether images that need more atoms, where those left depend on those chosen, are told by a
+            ConvergenceWarning.
 
     Returns:
         (n, N), sparse_csr with k entries a row, int64 indices ascending; zeros at the first units not chosen where
@@ -43,27 +46,34 @@ def omp(images: Tensor, dictionary: Tensor, k: int, *, gram_bytes: int = GRAM_BY
     n, units = len(images), len(dictionary)
     if not 1 <= k <= units:
         raise ValueError(f"expected k from 1 to {units}, the number of atoms, got {k}")
-    x, d = images.detach().cpu(), dictionary.detach().cpu()
+    x, units_x = unit_rows(images.detach().cpu())
+    d, units_d = unit_rows(dictionary.detach().cpu())
     norms = d.norm(dim=1)
-    atoms = (d / norms.clamp_min(torch.finfo(d.dtype).tiny)[:, None]).contiguous()
+    atoms = (d / torch.where(norms > 0, norms, 1.0)[:, None]).contiguous()
     with_gram = units * units * atoms.itemsize <= gram_bytes
     gram = atoms @ atoms.t() if with_gram else atoms.new_zeros(0, 0)
-    scales = torch.where(norms > 0, 1.0 / norms, 0.0)
-    places, values = torch.zeros(n, k, dtype=torch.int64), torch.zeros(n, k, dtype=x.dtype)
-    done = 0
-    for part in x.split(max(1, ENTRIES // max(units, k * k))):
-        chosen, found = _pursue(part, atoms, gram, k)
-        places[done : done + len(part)], values[done : done + len(part)] = chosen, found
-        done += len(part)
-    values *= scales[places]
-    return csr_code(values, places, units).to(images.device)
+    parts = x.split(max(1, ENTRIES // max(units, k * k)))
+    places, values, stopped = (
+        torch.cat(some) for some in zip(*(_pursue(p, atoms, gram, k) for p in parts), strict=True)
+    )
+    if warn and bool(stopped.any()):
+        warn_unsolved(
+            f"expected {k} atoms an image, got fewer for {int(stopped.sum()):,} of {n:,} images, which are not "
+            "explained yet: the atoms left depend on those chosen; ask for fewer, or drop dependent atoms",
+            depth=3,
+        )
+    lengths = norms.double() * units_d[:, 0]
+    values = values * units_x / torch.where(norms > 0, lengths, 1.0)[places]
+    return csr_code(values.to(x.dtype), places, units).to(images.device)
 
 
-def _pursue(x: Tensor, atoms: Tensor, gram: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """Return places, int64 (n, k), and values (n, k) for atoms of norm 1 or 0."""
+def _pursue(x: Tensor, atoms: Tensor, gram: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Return places, int64 (n, k), and values, float64 (n, k), for atoms of norm 1 or 0; which images stopped early.
+
+    An image that is explained by fewer than k atoms has not: what is left of it is rounding.
+    """
     n, units = len(x), len(atoms)
     start = x @ atoms.t()
-    # what is left of an image once rounding is all that is left; below it no atom means anything
     places, values = np.zeros((n, k), np.int64), np.zeros((n, k))
     factors, sizes, going = np.zeros((n, k, k)), np.zeros(n, np.int64), np.ones(n, np.bool_)
     now = start.clone()
@@ -76,7 +86,11 @@ def _pursue(x: Tensor, atoms: Tensor, gram: Tensor, k: int) -> tuple[Tensor, Ten
             DEPENDENT[x.dtype],
         )  # fmt: skip
     omp_steps.settle(places, values, sizes, units)
-    return torch.from_numpy(places), torch.from_numpy(values).to(x.dtype)
+    found, short = csr_code(torch.from_numpy(values), torch.from_numpy(places), units), torch.from_numpy(sizes < k)
+    if bool(short.any()):
+        left = x.double() - found @ atoms.double()
+        short &= left.square().sum(1) > DEPENDENT[x.dtype] * x.double().square().sum(1)
+    return torch.from_numpy(places), torch.from_numpy(values), short
 
 
 def omp_multiply_adds(units: int, pixels: int, k: int, *, batch: bool = False) -> int:

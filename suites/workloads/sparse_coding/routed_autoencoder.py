@@ -212,10 +212,7 @@ class RoutedAutoencoder(SparseCoder):
         places = routed_pursuit.choose(scores, gram, self.settings.k, self.settings.shrink)
         return places, routed_pursuit.least_squares_gram(images, atoms, gram, places)
 
-    def select(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the values (n, k) and places (n, k), int64, ascending, of the codes of images (n, d)."""
-        self._pixels_known()
-        images = self._checked(images, least=0)
+    def _encode(self, images: Tensor) -> Tensor:
         s, t = self.settings, self._tensors
         features = routed_features.features(images, t["rows"], t["columns"])
         near = routed_features.nearest(features[:, :-1], t["centres"])
@@ -225,10 +222,6 @@ class RoutedAutoencoder(SparseCoder):
             mine = (near == g).nonzero().flatten()
             found, values[mine] = self._encode_group(g, images[mine], features[mine])
             places[mine] = found + g * s.pool
-        return values, places
-
-    def _encode(self, images: Tensor) -> Tensor:
-        values, places = self.select(images)
         return csr_code(values, places, self.settings.units)
 
     def _parameters(self) -> dict[str, Tensor]:

@@ -55,6 +55,7 @@ class SparseDream(SparseCoder):
     """Code with o = σ(W v − t); see the module. Codes are strided: no entry is exactly zero."""
 
     name = "sparse-dream"
+    follows = False
     settings: SparseDreamSettings
 
     def _start(self, images: Tensor, generator: torch.Generator) -> None:

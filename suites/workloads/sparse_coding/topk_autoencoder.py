@@ -27,6 +27,7 @@ from sparsebench.suites.workloads.sparse_coding.code_layouts import csr_code, jo
 from sparsebench.suites.workloads.sparse_coding.coder import SparseCoder
 from sparsebench.suites.workloads.sparse_coding.topk_layers import auxiliary, decode, shown
 from sparsebench.suites.workloads.sparse_coding.topk_settings import TopKSettings
+from sparsebench.suites.workloads.sparse_coding.units import power_of_mean, scaled
 
 __all__ = ["TopKAutoencoder", "TopKSettings"]
 
@@ -82,6 +83,10 @@ class TopKAutoencoder(SparseCoder):
             }
         self._idle = torch.zeros(own.units, dtype=torch.int64, device=self.device)
 
+    def _power_of(self, images: Tensor) -> int:
+        # where nothing is cut images are of either sign, as patches of variance 1, and their extremes say little
+        return super()._power_of(images) if self.settings.cuts else power_of_mean(images)
+
     def _parameters(self) -> dict[str, Tensor]:
         moments = {
             f"adam.{name}.{kind}": tensor
@@ -116,12 +121,12 @@ class TopKAutoencoder(SparseCoder):
         return joined([csr_code(torch.relu(values), places, self.settings.units) for values, places in found])
 
     def decode(self, code: Tensor | Representation) -> Tensor:
-        """Return r = code @ W + c (n, d), c being the bias of the pixels, cut to [0, 1] unless `settings.squared` is 1.
+        """Return r = code @ W + c (n, d), c the pixels' bias, cut to [0, the unit] unless `settings.squared` is 1.
 
         Errors as in `SparseCoder.decode`.
         """
-        reconstructed = super().decode(code) + self._weights["pixel_bias"].detach()
-        return shown(reconstructed, 0.0) if self.settings.cuts else reconstructed
+        reconstructed = super().decode(code) + scaled(self._weights["pixel_bias"].detach(), self._power)
+        return reconstructed.clamp(0.0, 2.0**self._power) if self.settings.cuts else reconstructed
 
     def multiply_adds(self) -> int:
         """Return those of the drives of one image; choosing the k largest multiplies nothing."""

@@ -17,8 +17,9 @@ from torch import Tensor
 
 from sparsebench.suites.cell import Case
 from sparsebench.suites.workloads.data import DataError, Digits, digits
-from sparsebench.suites.workloads.problem import Problem
+from sparsebench.suites.workloads.problem import Problem, Training
 from sparsebench.suites.workloads.sparse_coding import operations, plans, quality
+from sparsebench.suites.workloads.sparse_coding.chapter.section import chapter
 from sparsebench.suites.workloads.sparse_coding.code_problems import (
     CODE_PROBLEMS,
     Codes,
@@ -41,14 +42,14 @@ from sparsebench.suites.workloads.sparse_coding.coding_cases import (
 )
 from sparsebench.suites.workloads.sparse_coding.conserved_flow import FLOWS, Learned, Settings, learn
 from sparsebench.suites.workloads.sparse_coding.images import images
-from sparsebench.suites.workloads.sparse_coding.model_problems import MODEL_PROBLEMS, FailedProblem
+from sparsebench.suites.workloads.sparse_coding.model_problems import MODEL_PROBLEMS
 from sparsebench.suites.workloads.sparse_coding.notebook_problem import NotebookEpochProblem
 from sparsebench.suites.workloads.sparse_coding.plans import Plan
 from sparsebench.suites.workloads.sparse_coding.problems import Batch, DecodeProblem, EncodeProblem, LearnProblem
 from sparsebench.suites.workloads.sparse_coding.trained import trained as trained_coder
-from sparsebench.suites.workloads.sparse_coding.training import TrainProblem
+from sparsebench.suites.workloads.sparse_coding.training import FlowTraining
 
-__all__ = ["cases", "problem"]
+__all__ = ["cases", "chapter", "problem"]
 
 CLEAR_GAP = 1e-4
 """The least distance of drives between the last entry kept and the first one dropped: float32 rounds them by 1e-5."""
@@ -59,14 +60,13 @@ FLOW_PROBLEMS: dict[str, type[DecodeProblem | EncodeProblem | LearnProblem]] = {
 }
 
 
-def problem(case: Case, device: str, data: Path | None) -> Problem:
+def problem(case: Case, device: str, data: Path | None) -> Problem | Training:
     """Make a case concrete; a model is trained when the store does not have it.
-
-    A model that cannot be trained gives a problem whose cell says why.
 
     Raises:
         DataError: if the data folder is not as expected, or holds too few images.
         ValueError: if the case is none of this suite's.
+        Exception: whatever a model raises that cannot be trained; that is its own cells' matter.
     """
     flows = {flow_name(flow): flow for flow in FLOWS}
     if case.workload in flows:
@@ -91,16 +91,11 @@ def model_problem(
     judged = images(plan.data, "test", data)[0]
     if len(judged) < case.shape[0]:
         raise DataError(f"expected at least {case.shape[0]:,} test images, got {len(judged):,}")
-    try:
-        found = trained_coder(plan, case.seed, data)
-        some = judged[: case.shape[0]]
-        if held:
-            return CODE_PROBLEMS[operation](case, device, learned_codes(found, some))
-        return MODEL_PROBLEMS[operation](case, device, found, some)
-    except DataError:
-        raise
-    except Exception as error:  # a model is anybody's code: whatever it raises is its own cells' matter
-        return FailedProblem(case, device, error)
+    found = trained_coder(plan, case.seed, data)
+    some = judged[: case.shape[0]]
+    if held:
+        return CODE_PROBLEMS[operation](case, device, learned_codes(found, some))
+    return MODEL_PROBLEMS[operation](case, device, found, some)
 
 
 def _operation(case: Case, known: tuple[str, ...]) -> str:
@@ -109,7 +104,7 @@ def _operation(case: Case, known: tuple[str, ...]) -> str:
     return case.operation
 
 
-def _flow_problem(case: Case, device: str, data: Path | None, flow: float) -> Problem:
+def _flow_problem(case: Case, device: str, data: Path | None, flow: float) -> Problem | Training:
     _operation(case, ("train", "notebook_epoch", *FLOW_PROBLEMS))
     if case.operation == "notebook_epoch":
         return NotebookEpochProblem(case, device, _digits(data), Settings(flow=flow, units=case.shape[1]))
@@ -118,7 +113,7 @@ def _flow_problem(case: Case, device: str, data: Path | None, flow: float) -> Pr
         if count % Settings.images:
             raise ValueError(f"expected whole epochs of {Settings.images:,} images, got {count:,} in all")
         settings = Settings(flow=flow, units=units, epochs=count // Settings.images)
-        return TrainProblem(case, device, _digits(data), settings)
+        return FlowTraining(case, device, _digits(data), settings)
     units = case.shape[2] if case.operation == "encode" else case.shape[1]
     settings = Settings(flow=flow, units=units, epochs=TIMED_EPOCHS)
     return FLOW_PROBLEMS[case.operation](case, device, _batch(settings, case.seed, data, case.shape[0]))

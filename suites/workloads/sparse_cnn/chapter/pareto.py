@@ -16,7 +16,6 @@ from sparsebench.suites.report.table import Picture, Table, figure, without_cons
 from sparsebench.suites.report.text import NONE, percent, ratio, seconds, size
 from sparsebench.suites.report.trust import mark_row
 
-SUITE = "sparse_cnn"
 OPERATIONS: dict[str, str] = {"inference": "inference", "training_step": "a training step"}
 """Operations of the suite that are timed on every representation, as captions call them."""
 SAME: tuple[str, ...] = ("operation", "device", "dtype", "shape")
@@ -25,7 +24,7 @@ SAME: tuple[str, ...] = ("operation", "device", "dtype", "shape")
 
 def timed_cells(frame: pd.DataFrame) -> pd.DataFrame:
     """Return the cells that have a time, stored bytes and an accuracy."""
-    mine = frame[(frame["suite"] == SUITE) & frame["operation"].isin(list(OPERATIONS)) & (frame["status"] == "ok")]
+    mine = frame[frame["operation"].isin(list(OPERATIONS)) & (frame["status"] == "ok")]
     return mine[(mine["time_s"] > 0) & (mine["stored_bytes"] > 0) & mine["quality"].notna()]
 
 

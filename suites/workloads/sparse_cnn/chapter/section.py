@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-import pandas as pd
-
 from sparsebench.suites.report.colours import Look
+from sparsebench.suites.report.journal import Run
 from sparsebench.suites.report.table import Section
 from sparsebench.suites.report.text import count
 from sparsebench.suites.workloads.sparse_cnn.chapter.figures import (
@@ -17,24 +16,20 @@ from sparsebench.suites.workloads.sparse_cnn.chapter.figures import (
     plane_pictures,
 )
 from sparsebench.suites.workloads.sparse_cnn.chapter.pareto import pareto_figures, pareto_table, timed_cells
-from sparsebench.suites.workloads.sparse_cnn.chapter.runs import Setting, seeds
+from sparsebench.suites.workloads.sparse_cnn.chapter.runs import Setting, read_trained, seeds
 from sparsebench.suites.workloads.sparse_cnn.chapter.step import step_table, step_text
 from sparsebench.suites.workloads.sparse_cnn.chapter.tables import accuracy_table, contest_table, contest_text, contests
 
 EMPTY = "A layer without any plane still runs, and hands on its bias alone: {}."
 
 
-def sparse_cnn_section(frame: pd.DataFrame, settings: Sequence[Setting], looks: Mapping[str, Look]) -> Section | None:
-    """Return the chapter, or None if the run has nothing of the kind.
-
-    Args:
-        frame: `Run.frame`.
-        settings: from `read_trained`.
-        looks: colours by representation.
-    """
+def chapter(run: Run, looks: Mapping[str, Look]) -> tuple[Section | None, list[str]]:
+    """Return the chapter, None if nothing was trained or timed, and a note for each file that cannot be read."""
+    frame = run.frame
+    settings, notes = read_trained(run.folder)
     timed = timed_cells(frame)
     if timed.empty and not settings:
-        return None
+        return None, notes
     text, tables, pictures = [], [], []
     if settings:
         against = contests(settings)
@@ -54,7 +49,7 @@ def sparse_cnn_section(frame: pd.DataFrame, settings: Sequence[Setting], looks: 
         tables.append(pareto_table(timed))
         pictures += pareto_figures(timed, looks)
     pictures += plane_pictures(settings)
-    return Section(
+    section = Section(
         anchor="sparse-cnn",
         title="Sparse CNN",
         text=tuple(text),
@@ -62,6 +57,7 @@ def sparse_cnn_section(frame: pd.DataFrame, settings: Sequence[Setting], looks: 
         pictures=tuple(pictures),
         legend=not timed.empty,
     )
+    return section, notes
 
 
 def _empty_layers(settings: Sequence[Setting]) -> list[str]:

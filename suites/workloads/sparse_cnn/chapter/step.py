@@ -7,7 +7,7 @@ import pandas as pd
 from sparsebench.suites.report.table import Table, Value, figure, words
 from sparsebench.suites.report.text import NONE, ratio, seconds
 
-SUITE, STEP = "sparse_cnn", "training_step"
+STEP = "training_step"
 NETWORK: tuple[str, ...] = ("workload", "pattern", "sparsity", "device", "dtype")
 """Columns that the cells of one network share."""
 ASKED = 2.0
@@ -20,7 +20,7 @@ def step_table(frame: pd.DataFrame) -> Table | None:
     Args:
         frame: `Run.frame`.
     """
-    mine = frame[(frame["suite"] == SUITE) & (frame["status"] == "ok") & (frame["time_s"] > 0)]
+    mine = frame[(frame["status"] == "ok") & (frame["time_s"] > 0)]
     layers = sorted({str(name) for name in mine["operation"] if str(name).startswith("conv")})
     rows = []
     for key, cells in mine.groupby(list(NETWORK), sort=False, dropna=False):
@@ -49,7 +49,7 @@ def step_table(frame: pd.DataFrame) -> Table | None:
 
 def step_text(frame: pd.DataFrame) -> str | None:
     """Return a sentence on how much faster than dense the best training step on sparse planes is, or None."""
-    mine = frame[(frame["suite"] == SUITE) & (frame["operation"] == STEP) & (frame["status"] == "ok")]
+    mine = frame[(frame["operation"] == STEP) & (frame["status"] == "ok")]
     mine = mine[(mine["representation"] == "planes") & mine["speedup"].notna()]
     if mine.empty:
         return None

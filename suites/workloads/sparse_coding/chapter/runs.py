@@ -16,7 +16,6 @@ from sparsebench.suites.report.artifacts import read_artifacts
 from sparsebench.suites.report.pictures import Array
 
 FILES = "sparse_coding-*.npz"
-SUITE = "sparse_coding"
 OPERATIONS: tuple[str, ...] = ("encode", "decode", "reconstruct")
 """Of a model, each timed apart."""
 USUAL = 14.0
@@ -111,7 +110,7 @@ def models(frame: pd.DataFrame, learned: Sequence[Learned]) -> list[ModelFacts]:
         learned: from `read_learned`.
     """
     timed = frame[
-        (frame["suite"] == SUITE) & frame["operation"].isin(OPERATIONS) & (frame["status"] == "ok")
+        frame["operation"].isin(OPERATIONS) & (frame["status"] == "ok")
         & frame["sparsity"].isna() & (frame["time_s"] > 0)
     ]  # fmt: skip
     workloads = dict.fromkeys([one.workload for one in learned if one.workload] + list(timed["workload"]))

@@ -13,6 +13,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator
 
 from sparsebench.suites.report.colours import INK, Look, order
 from sparsebench.suites.report.figures import plain, positions, svg
+from sparsebench.suites.report.journal import Run
 from sparsebench.suites.report.pictures import img, tiles
 from sparsebench.suites.report.table import Picture, Section
 from sparsebench.suites.report.text import bare_percent, count, seconds, significant
@@ -23,15 +24,12 @@ from sparsebench.suites.workloads.sparse_coding.chapter.figures import (
     model_pictures,
 )
 from sparsebench.suites.workloads.sparse_coding.chapter.runs import (
-    SUITE,
     Learned,
     models,
     read_learned,
     representatives,
 )
 from sparsebench.suites.workloads.sparse_coding.chapter.tables import learned_table, models_table, quality_table
-
-__all__ = ["coding_section", "read_learned"]
 
 NEAR = 1.1
 """Trivial figures whose ratio is less than this lie on one line of text."""
@@ -40,20 +38,16 @@ TRIVIAL: tuple[str, ...] = ("all_zero", "median_image", "pca_100")
 """Figures that the learning curves are drawn against."""
 
 
-def coding_section(frame: pd.DataFrame, learned: Sequence[Learned], looks: Mapping[str, Look]) -> Section | None:
-    """Return the chapter, or None if the run has nothing of the kind.
-
-    Args:
-        frame: `Run.frame`.
-        learned: from `read_learned`.
-        looks: colours by representation.
-    """
+def chapter(run: Run, looks: Mapping[str, Look]) -> tuple[Section | None, list[str]]:
+    """Return the chapter, None if nothing was learned or judged, and a note for each file that cannot be read."""
+    frame = run.frame
+    learned, notes = read_learned(run.folder)
     judged = frame[(frame["status"] == "ok") & frame["quality"].notna()]
     if judged.empty and not learned:
-        return None
+        return None, notes
     family, notebook = models(frame, learned), [one for one in learned if one.workload is None]
     shown = representatives(family)
-    drawn = [*activity_figures(family), *learning_figure(shown), *cost_figures(frame[frame["suite"] == SUITE], looks)]
+    drawn = [*activity_figures(family), *learning_figure(shown), *cost_figures(frame, looks)]
     curve = _learning(notebook)
     drawn += [curve] if curve is not None else []
     for one in notebook:
@@ -74,7 +68,7 @@ def coding_section(frame: pd.DataFrame, learned: Sequence[Learned], looks: Mappi
         "L1 is the sum of |image − reconstruction| over the pixels, a mean over images; lower is better. "
         "The trivial rows say what no learning at all would reach."
     ]
-    return Section(
+    section = Section(
         anchor="sparse-coding",
         title="Sparse coding of digits",
         text=(*text, *_failed(frame)),
@@ -83,12 +77,13 @@ def coding_section(frame: pd.DataFrame, learned: Sequence[Learned], looks: Mappi
         legend=not judged.empty,
         pictures_first=not family,
     )
+    return section, notes
 
 
 def _failed(frame: pd.DataFrame) -> list[str]:
     """Return a line that names the models that could not be trained, with their reasons; they enter no mean."""
     lost = frame[
-        (frame["suite"] == SUITE) & (frame["operation"] == "encode") & (frame["status"] == "crashed")
+        (frame["operation"] == "encode") & (frame["status"] == "crashed")
         & frame["sparsity"].isna()
     ]  # fmt: skip
     if lost.empty:

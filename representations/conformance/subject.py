@@ -7,13 +7,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from sparsebench.representations import operations
 from sparsebench.representations.base import Representation, Spec
 from sparsebench.representations.pattern import Pattern
 
 ELEMENT = Pattern(kind="element")
 SHAPE = (48, 64)
 """Shape of the checks that are not about shapes: multiples of the usual blocks, so that raggedness fails alone."""
-OPTIONAL_PRODUCTS: tuple[str, ...] = ("rmatmul", "sampled_matmul")
 
 
 class SkipError(Exception):
@@ -45,7 +45,8 @@ class Subject:
 
     def require(self, operation: str, shape: tuple[int, ...], dtype: torch.dtype = torch.float32) -> None:
         """Raise SkipError if the class refuses an operation, or leaves an optional one to the base class."""
-        provenance = self.cls.provenance(operation) if operation in OPTIONAL_PRODUCTS else "native"
+        product = operation in operations.names() and operations.get(operation).of_matrix
+        provenance = self.cls.provenance(operation) if product else "native"
         if provenance != "native":
             raise SkipError(f"{operation} is {provenance}: the class does not give it")
         if operation == "train" and not self.cls.trains():
@@ -95,6 +96,18 @@ class Subject:
     ) -> Tensor:
         """Draw a matrix with exactly so many zeros; no value is near 0."""
         return pattern.tensor(shape, sparsity, seed, dtype=dtype, layout=layout).to(self.device)
+
+    def operands(self, operation: str, shape: tuple[int, int], columns: int, **options: torch.dtype) -> list[Tensor]:
+        """Draw the operands of a product of a matrix (m, k), n being `columns`."""
+        sizes = {"m": shape[0], "k": shape[1], "n": columns}
+        drawn = enumerate(operations.get(operation).operands.values(), start=2)
+        return [self.normal(*(sizes[letter] for letter in letters), seed=seed, **options) for seed, letters in drawn]
+
+    def given_products(self, shape: tuple[int, ...], dtype: torch.dtype = torch.float32) -> list[str]:
+        """Return the products of a matrix that the class itself gives, does not refuse, and whose layout is known."""
+        records = {name: operations.get(name) for name in operations.names()}
+        placed = [name for name, record in records.items() if all(self.cls.native(part) for part in record.needs)]
+        return [name for name in placed if records[name].of_matrix and self.gives(name, shape, dtype)]
 
     def normal(self, *shape: int, seed: int = 2, dtype: torch.dtype = torch.float32) -> Tensor:
         """Draw a strided operand."""

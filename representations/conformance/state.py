@@ -7,9 +7,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from sparsebench.representations._held import held_bytes
-from sparsebench.representations._subject import SHAPE, SkipError, Subject, WrongError, expect_same
-from sparsebench.representations.base import OPERATIONS, Representation, Storage
+from sparsebench.representations import operations
+from sparsebench.representations.base import Representation, Storage
+from sparsebench.representations.conformance.held import held_bytes
+from sparsebench.representations.conformance.subject import SHAPE, SkipError, Subject, WrongError, expect_same
 from sparsebench.representations.pattern import Pattern
 
 _COLUMNS = 6
@@ -17,16 +18,11 @@ _COLUMNS = 6
 
 def _products(subject: Subject, built: Representation) -> dict[str, tuple[Callable[..., Tensor], tuple[Tensor, ...]]]:
     """Return every product that the class gives, with fresh operands."""
-    rows, columns = built.matrix_shape
-    products: dict[str, tuple[Callable[..., Tensor], tuple[Tensor, ...]]] = {
-        "matmul": (built.matmul, (subject.normal(columns, _COLUMNS),))
+    products = {name: getattr(built, name) for name in ("matmul", *subject.given_products(built.shape))}
+    return {
+        name: (product, tuple(subject.operands(name, built.matrix_shape, _COLUMNS)))
+        for name, product in products.items()
     }
-    if subject.gives("rmatmul", built.shape):
-        products["rmatmul"] = (built.rmatmul, (subject.normal(rows, _COLUMNS, seed=3),))
-    if subject.gives("sampled_matmul", built.shape):
-        operands = (subject.normal(rows, _COLUMNS, seed=4), subject.normal(_COLUMNS, columns, seed=5))
-        products["sampled_matmul"] = (built.sampled_matmul, operands)
-    return products
 
 
 def _parts(source: Tensor) -> tuple[Tensor, ...]:
@@ -167,11 +163,17 @@ def deterministic(subject: Subject) -> None:
 
 
 def kernel_names(subject: Subject) -> None:
-    """Name in one line the kernel that each operation runs on, and describe itself."""
+    """Name in one line the kernel that each operation runs on, of what is derived also whose, and describe itself."""
     built = subject.build(subject.sparse(), "matmul")
-    for operation in OPERATIONS:
+    for operation in operations.names():
         name = built.kernel(operation)
         if not isinstance(name, str) or not name.strip() or len(name.splitlines()) != 1:
             raise WrongError(f"expected kernel({operation!r}) to be one line of text, got {name!r}")
+        way = operations.get(operation).derivation(subject.cls)
+        if built.origin(operation) != "derived" or way is None:
+            continue
+        base = way.base if way.base == operations.TO_DENSE else built.kernel(way.base)
+        if base not in name:
+            raise WrongError(f"expected kernel({operation!r}) to say that {base!r} does it, got {name!r}")
     if subject.cls.name not in repr(built):
         raise WrongError(f"expected repr() to hold the name {subject.cls.name}, got {built!r}")

@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from sparsebench.representations import _checks_conv as conv
-from sparsebench.representations import _checks_products as products
-from sparsebench.representations import _checks_size as size
-from sparsebench.representations import _checks_state as state
-from sparsebench.representations._subject import SkipError, Subject, WrongError
+from sparsebench.representations import operations
 from sparsebench.representations.base import Representation
+from sparsebench.representations.conformance import convolutions, products, size, state
+from sparsebench.representations.conformance.subject import SkipError, Subject, WrongError
 from sparsebench.representations.registry import check_class, first_line, missing_requirements
 
 STATUSES: tuple[str, ...] = ("passed", "failed", "skipped")
@@ -19,9 +17,7 @@ Check = Callable[[Subject], None]
 
 CHECKS: dict[str, Check] = {
     "round trip": products.round_trip,
-    "matmul": products.matmul,
-    "rmatmul": products.rmatmul,
-    "sampled_matmul": products.sampled_matmul,
+    **{name: products.check_of(name) for name in ("matmul", "rmatmul", "sampled_matmul")},
     "inputs unchanged": state.inputs_unchanged,
     "determinism": state.deterministic,
     "gradients": products.gradients,
@@ -38,17 +34,15 @@ CHECKS: dict[str, Check] = {
     "float64": products.float64,
     "NaN propagates": products.nan_propagates,
     "wrong shapes refused": products.wrong_shapes,
+    "operands of another dtype": products.other_dtypes,
     "own copy of the source": state.own_copy,
     "own results": state.own_results,
     "storage": state.storage,
     "kernel names": state.kernel_names,
     "no silent densification": size.no_densification,
-    "conv2d": conv.conv2d,
-    "conv2d_input": conv.conv2d_input,
-    "conv2d_values": conv.conv2d_values,
-    "conv2d_with": conv.conv2d_with,
+    **{name: convolutions.check_of(name) for name in ("conv2d", "conv2d_input", "conv2d_values", "conv2d_with")},
 }
-"""The checks, the plainer ones first; `Result.name` is a key of this, or SCOPE."""
+"""The checks, the plainer ones first."""
 
 ESSENTIAL: tuple[str, ...] = ("round trip", "matmul")
 """Without these two nothing is known of a class, however many other checks it skips."""
@@ -110,6 +104,12 @@ class Report:
         return "\n".join([*lines, f"{self.representation} on {self.device}: {counts}"])
 
 
+def checks() -> dict[str, Check]:
+    """Return CHECKS and one for each further product that `operations` knows; `Result.name` is a key, or SCOPE."""
+    further = (name for name in operations.names() if name not in CHECKS and operations.get(name).of_matrix)
+    return CHECKS | {name: products.check_of(name) for name in further}
+
+
 def check(cls: type[Representation], device: str = "cpu") -> Report:
     """Run every check on a class; what the class raises is a failure of that check and ends nothing else.
 
@@ -130,7 +130,7 @@ def check(cls: type[Representation], device: str = "cpu") -> Report:
     if missing:
         raise ValueError(f"expected {', '.join(missing)} to be installed for {cls.name}, got nothing; install it first")
     subject = Subject(cls=cls, device=device)
-    results = [_result(name, check_one, subject) for name, check_one in CHECKS.items()]
+    results = [_result(name, check_one, subject) for name, check_one in checks().items()]
     unknown = [result for result in results if result.name in ESSENTIAL and result.status == "skipped"]
     if unknown:
         detail = "; ".join(f"{result.name}: {result.detail}" for result in unknown)

@@ -7,8 +7,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from sparsebench.representations import autograd
-from sparsebench.representations._subject import (
+from sparsebench.representations import autograd, operations
+from sparsebench.representations.base import Representation
+from sparsebench.representations.conformance.subject import (
     ELEMENT,
     SHAPE,
     SkipError,
@@ -19,8 +20,8 @@ from sparsebench.representations._subject import (
     expect_same,
     expect_tensor,
 )
-from sparsebench.representations.base import Representation
 from sparsebench.representations.pattern import Pattern
+from sparsebench.representations.registry import first_line
 
 _RAGGED = ((37, 53), (1, 1), (1, 70), (70, 1), (17, 33))
 _HINTS = (
@@ -36,23 +37,27 @@ _HINTS = (
 # The products one by one
 
 
-def compare_matmul(built: Representation, dense: Tensor, x: Tensor, what: str = "matmul") -> None:
-    """Compare self @ x with the oracle `dense` (m, k), float64."""
-    want, scale = dense @ x.double(), dense.abs() @ x.double().abs()
-    expect_close(what, built.matmul(x), want, scale, x, dense.shape[1])
+def compare(built: Representation, operation: str, dense: Tensor, *operands: Tensor, what: str = "") -> None:
+    """Compare an operation with its oracle, `dense` (m, k) being what is stored, in float64.
 
-
-def compare_rmatmul(built: Representation, dense: Tensor, x: Tensor, what: str = "rmatmul") -> None:
-    """Compare selfᵀ @ x with the oracle `dense` (m, k), float64."""
-    want, scale = dense.t() @ x.double(), dense.t().abs() @ x.double().abs()
-    expect_close(what, built.rmatmul(x), want, scale, x, dense.shape[0])
-
-
-def compare_sampled(built: Representation, dense: Tensor, a: Tensor, b: Tensor, what: str = "sampled_matmul") -> None:
-    """Compare (a @ b) at the stored places with the oracle, laid out by with_values."""
-    if not (built.native("values") and built.native("with_values")):
-        raise SkipError("the order of its values is unknown without values and with_values")
-    expect_laid_out(what, built, dense, built.sampled_matmul(a, b), a.double() @ b.double(), _scale(a, b), a.shape[1])
+    Raises:
+        SkipError: if nobody knows where the class puts the values of the result.
+        WrongError: at the first difference.
+    """
+    record = operations.get(operation)
+    if not all(built.native(part) for part in record.needs):
+        raise SkipError(f"the order of its values is unknown without {' and '.join(record.needs)}")
+    want = record.oracle(dense, *(operand.double() for operand in operands))
+    scale = record.oracle(dense.abs(), *(operand.double().abs() for operand in operands))
+    sizes = dict(zip("mk", dense.shape, strict=True))
+    for letters, operand in zip(record.operands.values(), operands, strict=True):
+        sizes.update(zip(letters, operand.shape, strict=True))
+    got, terms = getattr(built, operation)(*operands), sizes[record.sums]
+    if record.needs:
+        expect_laid_out(what or operation, built, dense, got, want, scale, terms)
+    else:
+        like = torch.empty((), dtype=built.dtype, device=built.device)
+        expect_close(what or operation, got, want, scale, like, terms)
 
 
 def expect_laid_out(
@@ -71,15 +76,11 @@ def compare_all(subject: Subject, tensor: Tensor, columns: int = 5, pattern: Pat
     """Build from a tensor; compare the round trip and every product that the class gives."""
     built = subject.build(tensor, "matmul", pattern=pattern)
     shape, dtype, dense = tuple(tensor.shape), tensor.dtype, as_matrix(tensor)
-    rows, width = dense.shape
     label = "×".join(map(str, shape))
     expect_same(f"to_dense of {label}", built.to_dense(), dense.to(dtype).reshape(shape))
-    compare_matmul(built, dense, subject.normal(width, columns, dtype=dtype), f"matmul of {label}")
-    if subject.gives("rmatmul", shape, dtype):
-        compare_rmatmul(built, dense, subject.normal(rows, columns, seed=3, dtype=dtype), f"rmatmul of {label}")
-    if subject.gives("sampled_matmul", shape, dtype) and built.native("values") and built.native("with_values"):
-        a, b = subject.normal(rows, columns, seed=4, dtype=dtype), subject.normal(columns, width, seed=5, dtype=dtype)
-        compare_sampled(built, dense, a, b, f"sampled_matmul of {label}")
+    for name in subject.given_products(shape, dtype):
+        operands = subject.operands(name, (dense.shape[0], dense.shape[1]), columns, dtype=dtype)
+        compare(built, name, dense, *operands, what=f"{name} of {label}")
 
 
 def _scale(a: Tensor, b: Tensor) -> Tensor:
@@ -113,28 +114,21 @@ def round_trip_4d(subject: Subject) -> None:
     try:
         subject.build(matrix.reshape(16, 8, 3, 3))
     except (ValueError, NotImplementedError) as error:
-        raise SkipError(f"takes no 4-D weight: {_first_line(error)}") from error
+        raise SkipError(f"takes no 4-D weight: {first_line(error)}") from error
     compare_all(subject, matrix.reshape(16, 8, 3, 3))
 
 
-def matmul(subject: Subject) -> None:
-    """Multiply from the left."""
-    tensor = subject.sparse()
-    compare_matmul(subject.build(tensor, "matmul"), tensor.double(), subject.normal(SHAPE[1], 24))
+def check_of(operation: str) -> Callable[[Subject], None]:
+    """Return the check of one product of a matrix."""
 
+    def check(subject: Subject) -> None:
+        tensor = subject.sparse()
+        built = subject.build(tensor, operation)
+        compare(built, operation, tensor.double(), *subject.operands(operation, SHAPE, 24))
 
-def rmatmul(subject: Subject) -> None:
-    """Multiply the transpose from the left."""
-    tensor = subject.sparse()
-    compare_rmatmul(subject.build(tensor, "rmatmul"), tensor.double(), subject.normal(SHAPE[0], 24))
-
-
-def sampled_matmul(subject: Subject) -> None:
-    """Multiply two strided matrices at the stored places only."""
-    tensor = subject.sparse()
-    built = subject.build(tensor, "sampled_matmul")
-    a, b = subject.normal(SHAPE[0], 24, seed=4), subject.normal(24, SHAPE[1], seed=5)
-    compare_sampled(built, tensor.double(), a, b)
+    operands = ", ".join(f"{name} ({', '.join(sizes)})" for name, sizes in operations.get(operation).operands.items())
+    check.__doc__ = f"Compare {operation} of a matrix (m, k) and {operands or 'nothing else'} with float64."
+    return check
 
 
 def transpose(subject: Subject) -> None:
@@ -144,7 +138,7 @@ def transpose(subject: Subject) -> None:
     tensor = subject.sparse()
     turned = subject.build(tensor).transpose()
     expect_same("to_dense of the transpose", turned.to_dense(), tensor.t())
-    compare_matmul(turned, tensor.t().double(), subject.normal(SHAPE[0], 5), "matmul of the transpose")
+    compare(turned, "matmul", tensor.t().double(), subject.normal(SHAPE[0], 5), what="matmul of the transpose")
 
 
 def gradients(subject: Subject) -> None:
@@ -216,18 +210,16 @@ def non_contiguous(subject: Subject) -> None:
         compare_all(subject, source)
     tensor = subject.sparse()
     built, dense = subject.build(tensor, "matmul"), tensor.double()
-    operands: dict[str, Callable[[int], Tensor]] = {
-        "transposed": lambda rows: subject.normal(5, rows).t(),
-        "strided": lambda rows: subject.normal(2 * rows, 10)[::2, ::2],
-        "expanded": lambda rows: subject.normal(rows, 1).expand(rows, 5),
-        "cut": lambda rows: subject.normal(rows, 9)[:, 2:7],
+    strides: dict[str, Callable[[Tensor], Tensor]] = {
+        "transposed": lambda x: x.t().contiguous().t(),
+        "strided": lambda x: x.repeat_interleave(2, 0).repeat_interleave(2, 1)[::2, ::2],
+        "expanded": lambda x: x[:, :1].expand(x.shape),
+        "cut": lambda x: torch.nn.functional.pad(x, (2, 2))[:, 2:-2],
     }
-    for name, make in operands.items():
-        compare_matmul(built, dense, make(SHAPE[1]), f"matmul by a {name} x")
-        if subject.gives("rmatmul", SHAPE):
-            compare_rmatmul(built, dense, make(SHAPE[0]), f"rmatmul by a {name} x")
-        if subject.gives("sampled_matmul", SHAPE) and built.native("values") and built.native("with_values"):
-            compare_sampled(built, dense, make(SHAPE[0]), make(SHAPE[1]).t(), f"sampled_matmul of {name} operands")
+    for kind, make in strides.items():
+        for name in subject.given_products(SHAPE):
+            operands = [make(operand) for operand in subject.operands(name, SHAPE, 5)]
+            compare(built, name, dense, *operands, what=f"{name} by {kind} operands")
 
 
 def unsorted_source(subject: Subject) -> None:
@@ -273,5 +265,16 @@ def wrong_shapes(subject: Subject) -> None:
         raise WrongError(f"expected {name} to refuse x ({rows}, 3), needing ({want}, 3), got a result {shape}")
 
 
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+def other_dtypes(subject: Subject) -> None:
+    """Refuse operands of another dtype, or return the stored one, also where nothing is stored."""
+    for tensor in (subject.sparse(), torch.zeros(SHAPE, device=subject.device)):
+        built = subject.build(tensor, "matmul")
+        for name in subject.given_products(SHAPE):
+            for dtype in (torch.float64, torch.int64, torch.bool, torch.complex64):
+                try:
+                    got = getattr(built, name)(*(part.to(dtype) for part in subject.operands(name, SHAPE, 5)))
+                except (ValueError, TypeError, RuntimeError):
+                    continue
+                if not isinstance(got, Tensor) or got.dtype != tensor.dtype:
+                    kind = got.dtype if isinstance(got, Tensor) else type(got).__name__
+                    raise WrongError(f"expected {name} to refuse {dtype} or return {tensor.dtype}, got {kind}")

@@ -5,14 +5,16 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from sparsebench.representations import autograd
-from sparsebench.representations._subject import ELEMENT, SkipError, Subject, WrongError, expect_close
-from sparsebench.representations.allocation import peak_allocation
+from sparsebench.representations.allocation import peak_allocations
+from sparsebench.representations.base import Representation
+from sparsebench.representations.conformance.subject import ELEMENT, SkipError, Subject, WrongError, expect_close
+from sparsebench.representations.registry import first_line
 
 SIDE = 100_000
 """Rows and columns: dense, 40 GB of float32, and a flat number of an element passes 2^31."""
@@ -30,52 +32,59 @@ def no_densification(subject: Subject) -> None:
     for operation in ("build", "matmul"):
         subject.require(operation, (SIDE, SIDE))
     # compilers and thread pools allocate at their first use: let them do so where it is not counted
-    _use(subject, 1_000, 100, lambda _, call: call())
+    for _, call in _calls(subject, 1_000, 100):
+        call()
     with _limited_memory():
-        _use(subject, SIDE, STORED, lambda what, call: _bounded(subject, what, call))
+        _bounded(subject, _calls(subject, SIDE, STORED))
 
 
-def _use(subject: Subject, side: int, stored: int, run: Callable[[str, Callable[[], object]], object]) -> None:
+def _calls(subject: Subject, side: int, stored: int) -> list[tuple[str, Callable[[], object]]]:
+    """Return what is to be called in turn, each with its name; the products are compared with their oracle."""
     source = ELEMENT.tensor((side, side), 1.0 - stored / side**2, 7, layout=torch.sparse_coo).to(subject.device)
     x = subject.normal(side, COLUMNS)
-    built = run("build", lambda: subject.build(source))
-    if not isinstance(built, subject.cls):
-        raise WrongError(f"expected build to return a {subject.cls.__name__}, got {type(built).__name__}")
     (rows, columns), values = source.indices(), source.values().double()
     terms = values[:, None] * x.double()[columns]
     want, scale = (torch.zeros_like(x, dtype=torch.float64).index_add_(0, rows, part) for part in (terms, terms.abs()))
-    expect_close(f"matmul of {side} × {side}", run("matmul", lambda: built.matmul(x)), want, scale, x, stored)
-    if subject.gives("train", (side, side)):
-        _back_propagate(subject, lambda leaf, x: autograd.matmul(built, x, leaf), built.values, x, run)
+    made: list[Representation] = []
+
+    def build() -> None:
+        made.append(subject.build(source))
+
+    def multiply() -> None:
+        expect_close(f"matmul of {side} × {side}", made[0].matmul(x), want, scale, x, stored)
+
+    def back_propagate() -> None:
+        leaf = made[0].values.detach().clone().requires_grad_()
+        # a class that leaves rmatmul to the base class says so in its rows; the gradient of x is then dense on the way
+        operand = x.clone().requires_grad_(subject.cls.provenance("rmatmul") == "native")
+        torch.autograd.backward(autograd.matmul(made[0], operand, leaf).sum())
+        if leaf.grad is None or leaf.grad.shape != leaf.shape:
+            raise WrongError("expected a gradient shaped as the values, got none")
+
+    calls: list[tuple[str, Callable[[], object]]] = [("build", build), ("matmul", multiply)]
+    return [*calls, ("back-propagation", back_propagate)] if subject.gives("train", (side, side)) else calls
 
 
-def _back_propagate(
-    subject: Subject,
-    forward: Callable[[Tensor, Tensor], Tensor],
-    values: Tensor,
-    x: Tensor,
-    run: Callable[[str, Callable[[], object]], object],
-) -> None:
-    leaf = values.detach().clone().requires_grad_()
-    # a class that leaves rmatmul to the base class says so in its rows; the gradient of x is then dense on the way
-    operand = x.clone().requires_grad_(subject.cls.provenance("rmatmul") == "native")
-    run("back-propagation", lambda: torch.autograd.backward(forward(leaf, operand).sum()))
-    if leaf.grad is None or leaf.grad.shape != leaf.shape:
-        raise WrongError("expected a gradient shaped as the values, got none")
+def _bounded(subject: Subject, calls: list[tuple[str, Callable[[], object]]]) -> None:
+    """Run calls, and raise WrongError if one allocates, or asks for, more than MOST_BYTES."""
+    done: list[str] = []
 
+    def noted(what: str, call: Callable[[], object]) -> None:
+        call()
+        done.append(what)
 
-def _bounded(subject: Subject, what: str, call: Callable[[], object]) -> object:
-    """Run a call, and raise WrongError if it allocates, or asks for, more than MOST_BYTES."""
     try:
-        result, peak = peak_allocation(call, subject.device)
+        _, peaks = peak_allocations([partial(noted, what, call) for what, call in calls], subject.device)
     except (MemoryError, RuntimeError) as error:
         if not _out_of_memory(error):
             raise
-        line = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise WrongError(f"expected {what} in {MOST_BYTES >> 20} MiB, got a refused allocation: {line}") from error
-    if peak > MOST_BYTES:
-        raise WrongError(f"expected {what} in {MOST_BYTES >> 20} MiB, got a peak of {peak >> 20} MiB")
-    return result
+        what = calls[len(done)][0]
+        raise WrongError(
+            f"expected {what} in {MOST_BYTES >> 20} MiB, got a refused allocation: {first_line(error)}"
+        ) from error
+    for what, peak in zip(done, peaks, strict=True):
+        if peak > MOST_BYTES:
+            raise WrongError(f"expected {what} in {MOST_BYTES >> 20} MiB, got a peak of {peak >> 20} MiB")
 
 
 def _out_of_memory(error: BaseException) -> bool:
