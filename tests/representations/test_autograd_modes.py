@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.fx.experimental.proxy_tensor import make_fx
 
 from sparsebench.representations.base import Spec
 from sparsebench.representations.modules import SparseModule, convert
@@ -137,3 +139,55 @@ def test_a_weight_that_is_read_takes_part_in_autograd(name: str, shape: tuple[in
     torch.testing.assert_close(found, gradients)
     with torch.no_grad():
         assert not layer.weight.requires_grad
+
+
+def _fake(model: nn.Module, x: Tensor) -> Tensor:
+    with FakeTensorMode(allow_non_fake_inputs=True) as mode:
+        result: Tensor = model(mode.from_tensor(x))
+    return result
+
+
+TRACERS: dict[str, Any] = {
+    "torch.export": lambda model, x: torch.export.export(model, (x,)).module()(x + 1),
+    "torch.jit.trace": lambda model, x: torch.jit.trace(model, x),
+    "make_fx": lambda model, x: make_fx(model)(x)(x + 1),
+    "fake tensors": _fake,
+}
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch.jit.trace
+@pytest.mark.parametrize("tracer", TRACERS)
+@pytest.mark.parametrize("name", BUILTIN)
+def test_a_tracer_gets_the_right_program_or_is_refused(name: str, tracer: str) -> None:
+    torch.manual_seed(7)
+    dense = nn.Sequential(nn.Conv2d(2, 3, 3), nn.Flatten(), nn.Linear(12, 4))
+    model, x = convert(dense, loads(name)).eval(), torch.randn(5, 2, 4, 4)
+    if load(name).traceable and tracer != "torch.jit.trace":
+        got = TRACERS[tracer](model, x)
+        assert got.shape == (5, 4)
+        if tracer != "fake tensors":
+            torch.testing.assert_close(got, model(x + 1))
+        return
+    with pytest.raises(NotImplementedError, match=rf"expected tensors with values, .* cannot follow {name};"):
+        TRACERS[tracer](model, x)
+    assert model(x).shape == (5, 4)
+
+
+@pytest.mark.parametrize("name", ["dense", "csr"])
+def test_second_derivatives_are_refused_whoever_asks(name: str) -> None:
+    layer, x = convert(nn.Linear(4, 3), name), torch.randn(4, requires_grad=True)
+
+    def loss(x: Tensor) -> Tensor:
+        result: Tensor = layer(x).square().sum()
+        return result
+
+    (gradient,) = torch.autograd.grad(loss(x), x, create_graph=True)
+    for ask in (
+        lambda: torch.autograd.functional.hessian(loss, x.detach()),
+        lambda: torch.autograd.functional.hvp(loss, x.detach(), x.detach()),
+        lambda: torch.autograd.grad(gradient.sum(), x, allow_unused=True, retain_graph=True),
+        lambda: torch.autograd.backward(gradient.square().sum()),
+    ):
+        with pytest.raises(RuntimeError, match="expected a stored product to be differentiated once"):
+            ask()
+    torch.testing.assert_close(torch.autograd.functional.jacobian(layer, x.detach()), layer.weight.detach())
