@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from sparsebench.kernels.common.devices import backend
 from sparsebench.kernels.csr.layout import RowIndex
 from sparsebench.kernels.plane_conv.geometry import Geometry, Pair
-from sparsebench.kernels.plane_conv.products import backend
 from sparsebench.representations import autograd
 from sparsebench.representations.base import Representation
 from sparsebench.representations.formats.planes import Planes
@@ -130,14 +130,14 @@ class _Planes(torch.autograd.Function):
     def forward(ctx: Any, values: Tensor, weight: Tensor, index: RowIndex, geometry: Geometry) -> Tensor:
         ctx.index, ctx.geometry, ctx.size = index, geometry, tuple(values.shape[1:])
         ctx.save_for_backward(values, weight)
-        y: Tensor = backend(values.device.type).planes(geometry, index, values.detach(), weight.detach())
+        y: Tensor = backend("plane_conv", values.device.type).planes(geometry, index, values.detach(), weight.detach())
         return y
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
         values, weight = ctx.saved_tensors
-        kernels, index, geometry = backend(values.device.type), ctx.index, ctx.geometry
+        kernels, index, geometry = backend("plane_conv", values.device.type), ctx.index, ctx.geometry
         wants_values, wants_weight, *_ = ctx.needs_input_grad
         dvalues = kernels.planes_input(geometry, index, g, weight, ctx.size) if wants_values else None
         dweight = kernels.planes_weight(geometry, index, values, g) if wants_weight else None

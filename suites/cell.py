@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -145,6 +146,17 @@ IDENTITY: tuple[str, ...] = (
 def cell_key(row: dict[str, Any]) -> str:
     """Return the identity of a journal's row as one string."""
     return "|".join(f"{row[column]}" for column in IDENTITY)
+
+
+def cases_of(profile: str, lists: Mapping[str, Callable[[], list[Case]]]) -> list[Case]:
+    """Return the cases of a profile from a workload's lists.
+
+    Raises:
+        ValueError: if the profile is unknown.
+    """
+    if profile not in lists:
+        raise ValueError(f"expected a profile of {', '.join(lists)}, got {profile!r}")
+    return lists[profile]()
 
 
 def cell_of(row: dict[str, Any]) -> Cell:

@@ -7,34 +7,18 @@ products together into a function with gradients.
 
 from __future__ import annotations
 
-from types import ModuleType
+from functools import partial
 from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
+from sparsebench.kernels.common.devices import backend
 from sparsebench.kernels.sparse_codes.layout import CodeIndex
 
 Places: TypeAlias = Tensor | CodeIndex
 """Where entries stand: a tensor (n, k) is checked in every call, an index was checked when it was made."""
-
-
-def kernels(device: str) -> ModuleType:
-    """Return the kernels for a type of device; whoever computes and whoever says what computed both ask here.
-
-    Raises:
-        ValueError: if there are none for it.
-    """
-    # imported late: neither needs to be installed where the other one is used, and both take a while to import
-    if device == "cpu":
-        from sparsebench.kernels.sparse_codes import cpu
-
-        return cpu
-    if device == "cuda":
-        from sparsebench.kernels.sparse_codes import triton
-
-        return triton
-    raise ValueError(f"expected a device of cpu, cuda, got {device!r}; move the tensor")
+_kernels = partial(backend, "sparse_codes")
 
 
 def select(x: Tensor, k: int) -> tuple[Tensor, Tensor]:
@@ -50,7 +34,7 @@ def select(x: Tensor, k: int) -> tuple[Tensor, Tensor]:
     Raises:
         ValueError: if x is no such tensor, or k is out of range.
     """
-    found: tuple[Tensor, Tensor] = kernels(x.device.type).select(x, k)
+    found: tuple[Tensor, Tensor] = _kernels(x.device.type).select(x, k)
     return found
 
 
@@ -68,7 +52,7 @@ def decode(values: Tensor, places: Places, dictionary: Tensor) -> Tensor:
         ValueError: if the operands do not fit each other.
     """
     index = _index(places, dictionary.shape[0] if dictionary.dim() == 2 else 0)
-    product: Tensor = kernels(dictionary.device.type).decode(index, values, dictionary)
+    product: Tensor = _kernels(dictionary.device.type).decode(index, values, dictionary)
     return product
 
 
@@ -84,7 +68,7 @@ def decode_dictionary(values: Tensor, places: Places, error: Tensor, units: int)
     Raises:
         ValueError: if the operands do not fit each other.
     """
-    product: Tensor = kernels(error.device.type).decode_dictionary(_index(places, units), values, error)
+    product: Tensor = _kernels(error.device.type).decode_dictionary(_index(places, units), values, error)
     return product
 
 
@@ -93,7 +77,7 @@ def decode_active(values: Tensor, places: Places, error: Tensor, units: int) -> 
 
     Nothing of size (N, d) is made. Arguments and errors as there.
     """
-    found: tuple[Tensor, Tensor] = kernels(error.device.type).decode_active(_index(places, units), values, error)
+    found: tuple[Tensor, Tensor] = _kernels(error.device.type).decode_active(_index(places, units), values, error)
     return found
 
 
@@ -109,7 +93,7 @@ def decode_values(places: Places, error: Tensor, dictionary: Tensor) -> Tensor:
         ValueError: if the operands do not fit each other.
     """
     index = _index(places, dictionary.shape[0] if dictionary.dim() == 2 else 0)
-    product: Tensor = kernels(dictionary.device.type).decode_values(index, error, dictionary)
+    product: Tensor = _kernels(dictionary.device.type).decode_values(index, error, dictionary)
     return product
 
 

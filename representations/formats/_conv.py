@@ -7,10 +7,11 @@ from collections.abc import Callable
 from torch import Tensor
 
 from sparsebench.kernels.block_sparse.layout import BlockIndex
+from sparsebench.kernels.common.devices import backend
 from sparsebench.kernels.csr.layout import RowIndex
 from sparsebench.kernels.plane_conv.geometry import Geometry, Pair
 from sparsebench.kernels.plane_conv.layout import SharedMaps
-from sparsebench.kernels.plane_conv.products import LIBRARY, NAMES, backend
+from sparsebench.kernels.plane_conv.names import LIBRARY, NAMES
 from sparsebench.representations._derived_conv import weight_shape
 from sparsebench.representations.base import Representation
 
@@ -59,5 +60,5 @@ def kernel_name(device: str, maps: SharedMaps | None = None, operation: str = ""
 
 
 def _function(index: Index, suffix: str, values: Tensor) -> Callable[..., Tensor]:
-    found: Callable[..., Tensor] = getattr(backend(values.device.type), _KINDS[type(index)] + suffix)
+    found: Callable[..., Tensor] = getattr(backend("plane_conv", values.device.type), _KINDS[type(index)] + suffix)
     return found

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable
-from types import ModuleType
 from typing import Any, Self
 
 from torch import Tensor
 
+from sparsebench.kernels.common.devices import backend
 from sparsebench.kernels.plane_conv.geometry import Pair
 from sparsebench.representations.base import Representation, Spec, Storage
 from sparsebench.representations.formats import _conv
@@ -92,20 +91,19 @@ class Sliding(Indexed):
         return _conv.conv2d_values(geometry, self._index, self._values, g, x)
 
 
-def kernels_unsupported(what: str, kernels: Callable[[str], ModuleType], spec: Spec) -> str | None:
+def kernels_unsupported(folder: str, spec: Spec) -> str | None:
     """Return why kernels cannot do `spec`, in one line, or None if they can.
 
     Args:
-        what: the kernels' name in that line.
-        kernels: takes a type of device; its modules have DTYPES.
+        folder: of the kernels, as "csr".
         spec: asked for.
     """
     library = LIBRARIES.get(spec.device)
     if library is None:
-        return f"{what} kernels run on cpu and cuda, not on {spec.device}"
+        return f"{folder} kernels run on cpu and cuda, not on {spec.device}"
     if importlib.util.find_spec(library) is None:
-        return f"{what} kernels on {spec.device} need {library}, which is not installed"
-    dtypes = kernels(spec.device).DTYPES
+        return f"{folder} kernels on {spec.device} need {library}, which is not installed"
+    dtypes = backend(folder, spec.device).DTYPES
     if spec.dtype not in dtypes:
         known = ", ".join(str(dtype).removeprefix("torch.") for dtype in dtypes)
         return f"the {library} kernels compute in {known}, not in {str(spec.dtype).removeprefix('torch.')}"

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Self
 from torch import Tensor
 
 from sparsebench.kernels.block_sparse.layout import BlockIndex, blocks_from_elements, dense_from_blocks
-from sparsebench.kernels.block_sparse.products import backend
+from sparsebench.kernels.common.devices import backend
 from sparsebench.representations.base import Spec, Storage, coo_matrix
 from sparsebench.representations.formats import _conv
 from sparsebench.representations.formats._own import (
@@ -29,7 +29,7 @@ ones."""
 
 def block_unsupported(spec: Spec) -> str | None:
     """Return why the block kernels cannot do `spec`, in one line, or None if they can."""
-    return kernels_unsupported("block", backend, spec)
+    return kernels_unsupported("block_sparse", spec)
 
 
 def blocks_of(tensor: Tensor, block: tuple[int, int]) -> tuple[BlockIndex, Tensor]:
@@ -90,7 +90,7 @@ class BlockSparse(Sliding):
         n = self._columns.get(operation)
         if self.device.type != "cpu" or n is None:
             return LIBRARIES[self.device.type]
-        which = backend("cpu").which
+        which = backend("block_sparse", "cpu").which
         if operation == "sampled_matmul":  # b as the transpose of a contiguous tensor, as it is in training
             choice = which("sdd", self._index, self.dtype, n, transposed=True, choice=self.micro)
         else:
@@ -161,7 +161,7 @@ class BlockSparse(Sliding):
 
     @property
     def _backend(self) -> ModuleType:
-        return backend(self.device.type)
+        return backend("block_sparse", self.device.type)
 
     @property
     def slides(self) -> bool:

@@ -2,34 +2,16 @@
 
 from __future__ import annotations
 
-from types import ModuleType
 from typing import Self
 
 from torch import Tensor
 
+from sparsebench.kernels.common.devices import backend
 from sparsebench.kernels.csr.layout import RowIndex, dense_from_elements
 from sparsebench.representations.base import Spec, coo_matrix
 from sparsebench.representations.formats import _conv
 from sparsebench.representations.formats._own import Sliding, kernels_unsupported, refuse_unsupported
 from sparsebench.representations.pattern import Pattern
-
-
-def csr_kernels(device: str) -> ModuleType:
-    """Return the kernels for a type of device; whoever computes and whoever says what computed both ask here.
-
-    Raises:
-        ValueError: if there are none for it.
-    """
-    # imported late: neither needs to be installed where the other one is used, and both take a while to import
-    if device == "cpu":
-        from sparsebench.kernels.csr import cpu
-
-        return cpu
-    if device == "cuda":
-        from sparsebench.kernels.csr import triton
-
-        return triton
-    raise ValueError(f"expected a device of cpu, cuda, got {device!r}; move the tensor")
 
 
 class Csr(Sliding):
@@ -58,13 +40,13 @@ class Csr(Sliding):
     @classmethod
     def unsupported(cls, spec: Spec) -> str | None:
         """Refuse devices and dtypes that the kernels do not have."""
-        return kernels_unsupported("csr", csr_kernels, spec)
+        return kernels_unsupported("csr", spec)
 
     def own_kernel(self, operation: str) -> str:
         """Return what the kernels of this device call themselves."""
         if operation in _conv.CONVOLUTIONS:
             return _conv.kernel_name(self.device.type)
-        name: str = csr_kernels(self.device.type).name(self.dtype)
+        name: str = backend("csr", self.device.type).name(self.dtype)
         return name
 
     def to_dense(self) -> Tensor:
@@ -77,12 +59,12 @@ class Csr(Sliding):
         Raises:
             ValueError: if shape, dtype or device of x do not fit.
         """
-        product: Tensor = csr_kernels(self.device.type).dsd(self._index, self._values, x)
+        product: Tensor = backend("csr", self.device.type).dsd(self._index, self._values, x)
         return product
 
     def rmatmul(self, x: Tensor) -> Tensor:
         """Return selfᵀ @ x, (k, m) @ (m, n) -> (k, n); errors as in `matmul`."""
-        product: Tensor = csr_kernels(self.device.type).dsd(self._index, self._values, x, transposed=True)
+        product: Tensor = backend("csr", self.device.type).dsd(self._index, self._values, x, transposed=True)
         return product
 
     def sampled_matmul(self, a: Tensor, b: Tensor) -> Tensor:
@@ -92,5 +74,5 @@ class Csr(Sliding):
             ValueError: if shape, dtype or device of a or b do not fit.
         """
         self.check_operands("sampled_matmul", a, b)
-        product: Tensor = csr_kernels(self.device.type).sdd(self._index, a, b)
+        product: Tensor = backend("csr", self.device.type).sdd(self._index, a, b)
         return product

@@ -7,8 +7,8 @@ from typing import Self
 import torch
 from torch import Tensor
 
+from sparsebench.kernels.common.devices import backend
 from sparsebench.kernels.sparse_codes.layout import CodeIndex, place_dtype
-from sparsebench.kernels.sparse_codes.products import kernels
 from sparsebench.representations.base import Spec, coo_matrix
 from sparsebench.representations.formats._own import Indexed, kernels_unsupported, refuse_unsupported
 from sparsebench.representations.pattern import Pattern
@@ -50,7 +50,7 @@ class Ell(Indexed):
     @classmethod
     def unsupported(cls, spec: Spec) -> str | None:
         """Refuse devices and dtypes that the kernels do not have."""
-        return kernels_unsupported("ell", kernels, spec)
+        return kernels_unsupported("sparse_codes", spec)
 
     @property
     def fill(self) -> float:
@@ -59,7 +59,7 @@ class Ell(Indexed):
 
     def own_kernel(self, operation: str) -> str:
         """Return what the kernels of this device call themselves, and what comes before them."""
-        name: str = kernels(self.device.type).name(self.dtype)
+        name: str = backend("sparse_codes", self.device.type).name(self.dtype)
         if operation == "rmatmul":
             sorts = "in each call" if self.device.type == "cpu" else "once"
             return f"entries sorted by columns {sorts} + {name}"
@@ -79,12 +79,12 @@ class Ell(Indexed):
         Raises:
             ValueError: if shape, dtype or device of x do not fit.
         """
-        product: Tensor = kernels(self.device.type).decode(self._index, self._values, x)
+        product: Tensor = backend("sparse_codes", self.device.type).decode(self._index, self._values, x)
         return product
 
     def rmatmul(self, x: Tensor) -> Tensor:
         """Return selfᵀ @ x, (k, m) @ (m, n) -> (k, n); errors as in `matmul`."""
-        product: Tensor = kernels(self.device.type).decode_dictionary(self._index, self._values, x)
+        product: Tensor = backend("sparse_codes", self.device.type).decode_dictionary(self._index, self._values, x)
         return product
 
     def sampled_matmul(self, a: Tensor, b: Tensor) -> Tensor:
@@ -96,7 +96,7 @@ class Ell(Indexed):
             ValueError: if shape, dtype or device of a or b do not fit.
         """
         self.check_operands("sampled_matmul", a, b)
-        product: Tensor = kernels(self.device.type).decode_values(self._index, a, b.t())
+        product: Tensor = backend("sparse_codes", self.device.type).decode_values(self._index, a, b.t())
         return product
 
 

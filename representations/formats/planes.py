@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from sparsebench.kernels.block_sparse.layout import BlockIndex
+from sparsebench.kernels.common.devices import backend
 from sparsebench.kernels.csr.layout import RowIndex
 from sparsebench.kernels.plane_conv.geometry import Geometry, Pair
 from sparsebench.kernels.plane_conv.layout import SharedMaps
-from sparsebench.kernels.plane_conv.products import backend
 from sparsebench.representations._derived_conv import weight_shape
 from sparsebench.representations.base import Representation, Spec, Storage
 from sparsebench.representations.formats import _conv
@@ -199,7 +199,7 @@ class Planes(Representation):
         check_operand(self, "weight", weight, (None, self.shape[1], None, None))
         kernel = (weight.shape[2], weight.shape[3])
         geometry = Geometry(kernel=kernel, stride=stride, padding=padding, dilation=dilation)
-        result: Tensor = backend(self.device.type).planes(
+        result: Tensor = backend("plane_conv", self.device.type).planes(
             geometry, self._grid, self.values.detach().reshape(-1, height, width), weight
         )
         return result

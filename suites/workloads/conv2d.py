@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.grad import conv2d_input, conv2d_weight
 
 from sparsebench.representations import autograd
-from sparsebench.representations.base import Representation, Spec
+from sparsebench.representations.base import Representation
 from sparsebench.suites.cell import DTYPES, Case
 from sparsebench.suites.workloads import step
 from sparsebench.suites.workloads.conv2d_cases import LAYERS, cases
@@ -100,23 +100,6 @@ class ConvProblem(Problem):
         """Return the weight (out, in, kh, kw), strided."""
         return self.tensor
 
-    def spec(self) -> Spec:
-        """Ask for the forward convolution."""
-        return self._spec(self.operation)
-
-    def _spec(self, operation: str) -> Spec:
-        return Spec(
-            operation=operation,
-            shape=tuple(self.tensor.shape),
-            dtype=self.tensor.dtype,
-            device=self.device,
-            pattern=self.case.pattern,
-        )
-
-    def native_parts(self) -> tuple[str, ...]:
-        """Return the one operation."""
-        return (self.operation,)
-
     @cached_property
     def _dense_forms(self) -> dict[str, tuple[Tensor, Tensor]]:
         """Keep weight and input in both orders of the elements."""
@@ -135,10 +118,6 @@ class ConvProblem(Problem):
     def action(self, cls: type[Representation], built: Representation) -> Action:
         """Return built.conv2d(X)."""
         return lambda: built.conv2d(self.x, **self.geometry)
-
-    def outputs(self, result: Any) -> tuple[Tensor, ...]:
-        """Return the one convolution."""
-        return (result,)
 
     def oracle(self) -> tuple[Tensor, ...]:
         """Return the convolution in float64."""
@@ -177,9 +156,7 @@ class ActivationsProblem(ConvProblem):
 class TrainingProblem(ConvProblem):
     """The forward convolution with the gradients of X and of the stored values."""
 
-    def spec(self) -> Spec:
-        """Ask for training."""
-        return self._spec("train")
+    operation = "train"
 
     def _convolve(self, weight: Tensor, x: Tensor) -> Tensor:
         return torch.nn.functional.conv2d(x, weight, **self.geometry)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sparsebench.representations.pattern import Pattern
-from sparsebench.suites.cell import Case
+from sparsebench.suites.cell import Case, cases_of
 
 SUITE = "conv2d"
 FORWARD = "conv2d"
@@ -106,10 +106,7 @@ def cases(profile: str) -> list[Case]:
     Raises:
         ValueError: if the profile is unknown.
     """
-    lists = {"quick": _quick, "full": _full, "gpu": _gpu}
-    if profile not in lists:
-        raise ValueError(f"expected a profile of {', '.join(lists)}, got {profile!r}")
-    return lists[profile]()
+    return cases_of(profile, {"quick": _quick, "full": _full, "gpu": _gpu})
 
 
 def _quick() -> list[Case]:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from sparsebench.representations import autograd
-from sparsebench.representations.base import Representation, Spec
+from sparsebench.representations.base import Representation
 from sparsebench.representations.pattern import Pattern
 from sparsebench.suites.cell import DTYPES, Case
 from sparsebench.suites.workloads import step
@@ -75,19 +75,6 @@ class MatmulProblem(Problem):
         self.x = torch.randn(k, n, generator=generator, device=device).to(dtype)
         self.g = torch.randn(m, n, generator=generator, device=device).to(dtype)
 
-    def spec(self) -> Spec:
-        """Ask for matmul."""
-        return self._spec("matmul")
-
-    def _spec(self, operation: str) -> Spec:
-        return Spec(
-            operation=operation,
-            shape=tuple(self.tensor.shape),
-            dtype=self.tensor.dtype,
-            device=self.device,
-            pattern=self.case.pattern,
-        )
-
     @cached_property
     def _dense_forms(self) -> dict[str, Tensor]:
         """Keep the weight in both orders; BLAS libraries differ in which one they like."""
@@ -100,10 +87,6 @@ class MatmulProblem(Problem):
     def action(self, cls: type[Representation], built: Representation) -> Action:
         """Return built @ X."""
         return lambda: built.matmul(self.x)
-
-    def outputs(self, result: Any) -> tuple[Tensor, ...]:
-        """Return the one product."""
-        return (result,)
 
     def oracle(self) -> tuple[Tensor, ...]:
         """Return the product in float64."""
@@ -121,13 +104,7 @@ class MatmulProblem(Problem):
 class TransposedProblem(MatmulProblem):
     """Sᵀ @ G with G (m, n) dense: what training needs for the gradient of X, alone."""
 
-    def spec(self) -> Spec:
-        """Ask for the transposed product."""
-        return self._spec("rmatmul")
-
-    def native_parts(self) -> tuple[str, ...]:
-        """Return that product."""
-        return ("rmatmul",)
+    operation = "rmatmul"
 
     def references(self) -> Mapping[str, Action]:
         """Return the dense transposed product with the weight in either order."""
@@ -145,13 +122,7 @@ class TransposedProblem(MatmulProblem):
 class SampledProblem(MatmulProblem):
     """(G @ Xᵀ) at the stored places of S: what training needs for the gradient of the values, alone."""
 
-    def spec(self) -> Spec:
-        """Ask for the sampled product."""
-        return self._spec("sampled_matmul")
-
-    def native_parts(self) -> tuple[str, ...]:
-        """Return that product."""
-        return ("sampled_matmul",)
+    operation = "sampled_matmul"
 
     def references(self) -> Mapping[str, Action]:
         """Return the whole product G @ Xᵀ, which a dense gradient costs, with the result in either order."""
@@ -181,9 +152,7 @@ class SampledProblem(MatmulProblem):
 class TrainingProblem(MatmulProblem):
     """The same product with the gradients of X and of the stored values: three products in all."""
 
-    def spec(self) -> Spec:
-        """Ask for training."""
-        return self._spec("train")
+    operation = "train"
 
     def native_parts(self) -> tuple[str, ...]:
         """Return the three products."""

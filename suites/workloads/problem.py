@@ -50,15 +50,23 @@ class Problem(ABC):
         case: what this is an instance of.
         device: "cpu" or "cuda".
         tensor: what a representation is built from, strided; shared by all representations, so never changed.
+        operation: what a representation is asked, for its Spec; "build" where encoding into it is all.
     """
 
     case: Case
     device: str
     tensor: Tensor
+    operation: str = "matmul"
 
-    @abstractmethod
     def spec(self) -> Spec:
         """Return what a representation will be asked, for `Representation.unsupported`."""
+        return Spec(
+            operation=self.operation,
+            shape=tuple(self.tensor.shape),
+            dtype=self.tensor.dtype,
+            device=self.device,
+            pattern=self.case.pattern,
+        )
 
     @abstractmethod
     def references(self) -> Mapping[str, Action]:
@@ -68,9 +76,9 @@ class Problem(ABC):
     def action(self, cls: type[Representation], built: Representation) -> Action:
         """Return the operation on a representation, ready to be called many times."""
 
-    @abstractmethod
     def outputs(self, result: Any) -> tuple[Tensor, ...]:
         """Return what an action computed as strided tensors, in the order of `oracle`. Gradients are outputs too."""
+        return (result,)
 
     @abstractmethod
     def oracle(self) -> tuple[Tensor, ...]:
@@ -82,7 +90,7 @@ class Problem(ABC):
 
     def native_parts(self) -> tuple[str, ...]:
         """Return which of a representation's operations the action stands on; the row's provenance is about these."""
-        return ("matmul",)
+        return () if self.operation == "build" else (self.operation,)
 
     def held(self, result: Any) -> tuple[Tensor, ...]:
         """Return the tensors that an action hands back, as stored; what it allocates beyond them is workspace."""

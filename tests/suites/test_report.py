@@ -24,8 +24,8 @@ from sparsebench.suites.report.journal import frame_of
 from sparsebench.suites.report.trust import DEMANDS
 from sparsebench.suites.runner.journal import RunFolder, parse
 from sparsebench.suites.workloads.data import Digits
-from sparsebench.suites.workloads.sparse_coding.conserved_flow import Settings, learn
-from sparsebench.suites.workloads.sparse_coding.loops import epoch_numpy
+from sparsebench.suites.workloads.sparse_coding.notebook.conserved_flow import Settings, learn
+from sparsebench.suites.workloads.sparse_coding.notebook.loops import epoch_numpy
 from sparsebench.suites.workloads.sparse_coding.record import artifact
 
 PATTERNS = (

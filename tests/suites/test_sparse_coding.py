@@ -11,15 +11,16 @@ import pytest
 import torch
 
 from sparsebench.suites.workloads.data import ENVIRONMENT, DataError, Digits, data_folder, digits
-from sparsebench.suites.workloads.sparse_coding import operations, quality, record
-from sparsebench.suites.workloads.sparse_coding.conserved_flow import (
+from sparsebench.suites.workloads.sparse_coding import quality, record
+from sparsebench.suites.workloads.sparse_coding.notebook import operations
+from sparsebench.suites.workloads.sparse_coding.notebook.conserved_flow import (
     DivergedError,
     Learned,
     Settings,
     initial_dictionary,
     learn,
 )
-from sparsebench.suites.workloads.sparse_coding.loops import Loop, epoch_compiled, epoch_numpy
+from sparsebench.suites.workloads.sparse_coding.notebook.loops import Loop, epoch_compiled, epoch_numpy
 
 SMALL = Settings(flow=1e-4, units=12, epochs=3, images=60)
 LOOPS = pytest.mark.parametrize("loop", [epoch_numpy, epoch_compiled], ids=["numpy", "compiled"])

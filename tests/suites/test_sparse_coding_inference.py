@@ -14,13 +14,13 @@ from sklearn.decomposition import sparse_encode
 from sklearn.linear_model import Lasso, orthogonal_mp
 from torch import Tensor
 
-from sparsebench.suites.workloads.sparse_coding import fista_sets
-from sparsebench.suites.workloads.sparse_coding.coder import DivergedError
-from sparsebench.suites.workloads.sparse_coding.fista import fista, fista_multiply_adds
-from sparsebench.suites.workloads.sparse_coding.ista import ista, proximal
-from sparsebench.suites.workloads.sparse_coding.lasso_gap import Solution, duality_gap, objective
-from sparsebench.suites.workloads.sparse_coding.lca import lca
-from sparsebench.suites.workloads.sparse_coding.omp import omp, omp_multiply_adds
+from sparsebench.suites.workloads.sparse_coding.models.coder import DivergedError
+from sparsebench.suites.workloads.sparse_coding.models.lca import lca
+from sparsebench.suites.workloads.sparse_coding.solvers import fista_sets
+from sparsebench.suites.workloads.sparse_coding.solvers.fista import fista, fista_multiply_adds
+from sparsebench.suites.workloads.sparse_coding.solvers.ista import ista, proximal
+from sparsebench.suites.workloads.sparse_coding.solvers.lasso_gap import Solution, duality_gap, objective
+from sparsebench.suites.workloads.sparse_coding.solvers.omp import omp, omp_multiply_adds
 
 PIXELS, UNITS, PENALTY = 25, 60, 0.7
 DTYPES = pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["float64", "float32"])
@@ -117,11 +117,11 @@ def test_both_ways_to_the_correlations_agree() -> None:
 
 
 def test_parts_of_a_batch_are_put_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    import sparsebench.suites.workloads.sparse_coding.omp as omp_module
+    import sparsebench.suites.workloads.sparse_coding.solvers.omp as omp_module
 
     images, dictionary = _drawn(20)
     whole, chosen = fista(images, dictionary, PENALTY, gap=1e-8), omp(images, dictionary, 4)
-    monkeypatch.setattr("sparsebench.suites.workloads.sparse_coding.fista.ENTRIES", 7 * UNITS)
+    monkeypatch.setattr("sparsebench.suites.workloads.sparse_coding.solvers.fista.ENTRIES", 7 * UNITS)
     monkeypatch.setattr(omp_module, "ENTRIES", 7 * UNITS)
     parts = fista(images, dictionary, PENALTY, gap=1e-8)
     torch.testing.assert_close(parts.code.to_dense(), whole.code.to_dense())

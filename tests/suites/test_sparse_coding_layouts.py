@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from sparsebench.suites.workloads.sparse_coding.code_layouts import csr_code, joined, strided, to_csr
-from sparsebench.suites.workloads.sparse_coding.finite import all_finite
+from sparsebench.suites.workloads.sparse_coding.solvers.code_layouts import csr_code, joined, strided, to_csr
+from sparsebench.suites.workloads.sparse_coding.solvers.finite import all_finite
 
 
 def test_k_entries_a_row_are_a_csr_code_zeros_included() -> None:

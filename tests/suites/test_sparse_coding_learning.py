@@ -12,13 +12,13 @@ from torch import Tensor
 
 from sparsebench.suites.workloads.data import digits
 from sparsebench.suites.workloads.sparse_coding import bars
-from sparsebench.suites.workloads.sparse_coding.coder import DivergedError, SparseCoder
-from sparsebench.suites.workloads.sparse_coding.dictionary_learning import DictionaryLearner
-from sparsebench.suites.workloads.sparse_coding.lasso_gap import duality_gap
-from sparsebench.suites.workloads.sparse_coding.lca import LCA, LCASettings
-from sparsebench.suites.workloads.sparse_coding.matching_pursuit import MatchingPursuit, MatchingPursuitSettings
-from sparsebench.suites.workloads.sparse_coding.olshausen_field import OlshausenField, OlshausenFieldSettings
+from sparsebench.suites.workloads.sparse_coding.models.coder import DivergedError, SparseCoder
+from sparsebench.suites.workloads.sparse_coding.models.dictionary_learning import DictionaryLearner
+from sparsebench.suites.workloads.sparse_coding.models.lca import LCA, LCASettings
+from sparsebench.suites.workloads.sparse_coding.models.matching_pursuit import MatchingPursuit, MatchingPursuitSettings
+from sparsebench.suites.workloads.sparse_coding.models.olshausen_field import OlshausenField, OlshausenFieldSettings
 from sparsebench.suites.workloads.sparse_coding.quality import errors
+from sparsebench.suites.workloads.sparse_coding.solvers.lasso_gap import duality_gap
 
 Make = Callable[..., DictionaryLearner]
 

@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from sparsebench.suites.workloads.sparse_coding.coder import DivergedError
-from sparsebench.suites.workloads.sparse_coding.fista import fista
-from sparsebench.suites.workloads.sparse_coding.ista import ista
-from sparsebench.suites.workloads.sparse_coding.lasso_gap import objective
-from sparsebench.suites.workloads.sparse_coding.lista import LISTA, NETWORK, LISTASettings, shrink
+from sparsebench.suites.workloads.sparse_coding.models.coder import DivergedError
+from sparsebench.suites.workloads.sparse_coding.models.lista import LISTA, NETWORK, LISTASettings, shrink
+from sparsebench.suites.workloads.sparse_coding.solvers.fista import fista
+from sparsebench.suites.workloads.sparse_coding.solvers.ista import ista
+from sparsebench.suites.workloads.sparse_coding.solvers.lasso_gap import objective
 
 PENALTY = 0.1
 

@@ -7,9 +7,10 @@ import torch
 from torch import Tensor
 
 from sparsebench.suites.workloads.data import digits
-from sparsebench.suites.workloads.sparse_coding import quality, routed_autoencoder, routed_features, routed_pursuit
-from sparsebench.suites.workloads.sparse_coding.omp import omp
-from sparsebench.suites.workloads.sparse_coding.routed_autoencoder import RoutedAutoencoder, RoutedSettings
+from sparsebench.suites.workloads.sparse_coding import quality
+from sparsebench.suites.workloads.sparse_coding.models import routed_autoencoder, routed_features, routed_pursuit
+from sparsebench.suites.workloads.sparse_coding.models.routed_autoencoder import RoutedAutoencoder, RoutedSettings
+from sparsebench.suites.workloads.sparse_coding.solvers.omp import omp
 
 DOUBLE = torch.float64
 

@@ -15,20 +15,25 @@ from torch import Tensor
 from sparsebench.representations import registry
 from sparsebench.suites.workloads.data import Digits, digits
 from sparsebench.suites.workloads.sparse_coding import bars, curves, quality
-from sparsebench.suites.workloads.sparse_coding.coder import DivergedError, SparseCoder
-from sparsebench.suites.workloads.sparse_coding.conserved_flow import Settings, initial_dictionary, learn, one_epoch
-from sparsebench.suites.workloads.sparse_coding.conserving_flow import (
+from sparsebench.suites.workloads.sparse_coding.models.coder import DivergedError, SparseCoder
+from sparsebench.suites.workloads.sparse_coding.models.conserving_flow import (
     ConservingFlow,
     ConservingFlowSettings,
     conservation,
     shifted_code,
 )
-from sparsebench.suites.workloads.sparse_coding.foldiak import Foldiak, FoldiakSettings
-from sparsebench.suites.workloads.sparse_coding.gradient_dream import GradientDream, GradientDreamSettings
-from sparsebench.suites.workloads.sparse_coding.holding import decoder, why_not
-from sparsebench.suites.workloads.sparse_coding.k_winners import KWinners, KWinnersSettings, winners_of
-from sparsebench.suites.workloads.sparse_coding.loops import epoch_numpy
-from sparsebench.suites.workloads.sparse_coding.sparse_dream import SparseDream, SparseDreamSettings
+from sparsebench.suites.workloads.sparse_coding.models.foldiak import Foldiak, FoldiakSettings
+from sparsebench.suites.workloads.sparse_coding.models.gradient_dream import GradientDream, GradientDreamSettings
+from sparsebench.suites.workloads.sparse_coding.models.k_winners import KWinners, KWinnersSettings, winners_of
+from sparsebench.suites.workloads.sparse_coding.models.sparse_dream import SparseDream, SparseDreamSettings
+from sparsebench.suites.workloads.sparse_coding.notebook.conserved_flow import (
+    Settings,
+    initial_dictionary,
+    learn,
+    one_epoch,
+)
+from sparsebench.suites.workloads.sparse_coding.notebook.holding import decoder, why_not
+from sparsebench.suites.workloads.sparse_coding.notebook.loops import epoch_numpy
 
 N = 8
 MODELS: dict[str, Callable[..., SparseCoder]] = {

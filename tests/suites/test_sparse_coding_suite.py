@@ -28,10 +28,10 @@ from sparsebench.suites.workloads import store
 from sparsebench.suites.workloads.problem import Problem
 from sparsebench.suites.workloads.sparse_coding import plans, quality, record, study, trained, workload
 from sparsebench.suites.workloads.sparse_coding.code_problems import CODE_PROBLEMS, learned_codes, random_codes
-from sparsebench.suites.workloads.sparse_coding.coder import CoderSettings, DivergedError, SparseCoder
 from sparsebench.suites.workloads.sparse_coding.coding_cases import MODEL_OPERATIONS, model_shape
 from sparsebench.suites.workloads.sparse_coding.images import images, trivial
 from sparsebench.suites.workloads.sparse_coding.model_problems import MODEL_PROBLEMS
+from sparsebench.suites.workloads.sparse_coding.models.coder import CoderSettings, DivergedError, SparseCoder
 from sparsebench.suites.workloads.sparse_coding.plans import Plan, plan
 
 

@@ -14,11 +14,11 @@ from torch import Tensor
 from sparsebench.kernels.sparse_codes.layout import CodeIndex
 from sparsebench.representations import registry
 from sparsebench.suites.workloads.sparse_coding import bars, quality
-from sparsebench.suites.workloads.sparse_coding.code_layouts import csr_code
-from sparsebench.suites.workloads.sparse_coding.coder import DivergedError
-from sparsebench.suites.workloads.sparse_coding.topk_autoencoder import TopKAutoencoder
-from sparsebench.suites.workloads.sparse_coding.topk_layers import decode, shown
-from sparsebench.suites.workloads.sparse_coding.topk_settings import PRESETS, SHORT, TopKSettings, preset
+from sparsebench.suites.workloads.sparse_coding.models.coder import DivergedError
+from sparsebench.suites.workloads.sparse_coding.models.topk_autoencoder import TopKAutoencoder
+from sparsebench.suites.workloads.sparse_coding.models.topk_layers import decode, shown
+from sparsebench.suites.workloads.sparse_coding.models.topk_settings import PRESETS, SHORT, TopKSettings, preset
+from sparsebench.suites.workloads.sparse_coding.solvers.code_layouts import csr_code
 
 SMALL = TopKSettings(units=20, k=3, epochs=3, batch=32, rate=1e-2, warm=5, squared=0.4, leak=0.05)
 HIDDEN = pytest.mark.parametrize("hidden", [0, 24])

@@ -12,23 +12,23 @@ import torch
 from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor
 
-from sparsebench.suites.workloads.sparse_coding import units
-from sparsebench.suites.workloads.sparse_coding.coder import SparseCoder
-from sparsebench.suites.workloads.sparse_coding.conserving_flow import ConservingFlow, ConservingFlowSettings
-from sparsebench.suites.workloads.sparse_coding.fista import fista
-from sparsebench.suites.workloads.sparse_coding.foldiak import Foldiak, FoldiakSettings
-from sparsebench.suites.workloads.sparse_coding.gradient_dream import GradientDream, GradientDreamSettings
-from sparsebench.suites.workloads.sparse_coding.ista import ista
-from sparsebench.suites.workloads.sparse_coding.k_winners import KWinners, KWinnersSettings
-from sparsebench.suites.workloads.sparse_coding.lasso_gap import Solution, duality_gap
-from sparsebench.suites.workloads.sparse_coding.lca import LCA, LCASettings, lca
-from sparsebench.suites.workloads.sparse_coding.lista import LISTA, LISTASettings
-from sparsebench.suites.workloads.sparse_coding.matching_pursuit import MatchingPursuit, MatchingPursuitSettings
-from sparsebench.suites.workloads.sparse_coding.olshausen_field import OlshausenField, OlshausenFieldSettings
-from sparsebench.suites.workloads.sparse_coding.omp import omp
-from sparsebench.suites.workloads.sparse_coding.routed_autoencoder import RoutedAutoencoder, RoutedSettings
-from sparsebench.suites.workloads.sparse_coding.sparse_dream import SparseDream, SparseDreamSettings
-from sparsebench.suites.workloads.sparse_coding.topk_autoencoder import TopKAutoencoder, TopKSettings
+from sparsebench.suites.workloads.sparse_coding.models.coder import SparseCoder
+from sparsebench.suites.workloads.sparse_coding.models.conserving_flow import ConservingFlow, ConservingFlowSettings
+from sparsebench.suites.workloads.sparse_coding.models.foldiak import Foldiak, FoldiakSettings
+from sparsebench.suites.workloads.sparse_coding.models.gradient_dream import GradientDream, GradientDreamSettings
+from sparsebench.suites.workloads.sparse_coding.models.k_winners import KWinners, KWinnersSettings
+from sparsebench.suites.workloads.sparse_coding.models.lca import LCA, LCASettings, lca
+from sparsebench.suites.workloads.sparse_coding.models.lista import LISTA, LISTASettings
+from sparsebench.suites.workloads.sparse_coding.models.matching_pursuit import MatchingPursuit, MatchingPursuitSettings
+from sparsebench.suites.workloads.sparse_coding.models.olshausen_field import OlshausenField, OlshausenFieldSettings
+from sparsebench.suites.workloads.sparse_coding.models.routed_autoencoder import RoutedAutoencoder, RoutedSettings
+from sparsebench.suites.workloads.sparse_coding.models.sparse_dream import SparseDream, SparseDreamSettings
+from sparsebench.suites.workloads.sparse_coding.models.topk_autoencoder import TopKAutoencoder, TopKSettings
+from sparsebench.suites.workloads.sparse_coding.solvers import units
+from sparsebench.suites.workloads.sparse_coding.solvers.fista import fista
+from sparsebench.suites.workloads.sparse_coding.solvers.ista import ista
+from sparsebench.suites.workloads.sparse_coding.solvers.lasso_gap import Solution, duality_gap
+from sparsebench.suites.workloads.sparse_coding.solvers.omp import omp
 
 POWERS = (-60, -44, -1, 13, 44, 60)
 PENALTY = 0.3

@@ -21,11 +21,12 @@ from sparsebench.suites.cell import Case
 from sparsebench.suites.measure.fidelity import TOLERANCES, worst_error
 from sparsebench.suites.workloads.data import DataError, digits
 from sparsebench.suites.workloads.problem import Problem
-from sparsebench.suites.workloads.sparse_coding import coding_cases, operations, quality, workload
-from sparsebench.suites.workloads.sparse_coding.conserved_flow import Settings, learn
-from sparsebench.suites.workloads.sparse_coding.loops import epoch_numpy
+from sparsebench.suites.workloads.sparse_coding import coding_cases, quality, workload
+from sparsebench.suites.workloads.sparse_coding.notebook import operations
+from sparsebench.suites.workloads.sparse_coding.notebook.conserved_flow import Settings, learn
+from sparsebench.suites.workloads.sparse_coding.notebook.loops import epoch_numpy
+from sparsebench.suites.workloads.sparse_coding.notebook.training import FlowTraining
 from sparsebench.suites.workloads.sparse_coding.record import load, save
-from sparsebench.suites.workloads.sparse_coding.training import FlowTraining
 
 QUICK = workload.cases("quick")
 FULL = workload.cases("full")

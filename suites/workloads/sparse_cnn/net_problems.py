@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sparsebench.representations.base import Representation, Spec, Storage
+from sparsebench.representations.base import Representation, Storage
 from sparsebench.representations.modules import SparseModule, convert
 from sparsebench.suites.cell import DTYPES, Case
 from sparsebench.suites.workloads.problem import Action, Problem, Quality
@@ -29,7 +29,6 @@ class NetProblem(Problem):
     """Logits of a batch of images, by the folded network with its pruned convolutions in a representation."""
 
     operation = "conv2d"
-    """What a representation is asked, for its Spec."""
 
     def __init__(self, case: Case, device: str, trained: Trained, x: Tensor, y: Tensor) -> None:
         """Take a network and images (n, 1, 28, 28) of classes (n,)."""
@@ -38,16 +37,6 @@ class NetProblem(Problem):
         self.net = folded(trained.net).to(device, dtype)
         self.x, self.y = x.to(device, dtype).contiguous(), y.to(device)
         self.tensor = weight(self.net, LARGEST).detach()
-
-    def spec(self) -> Spec:
-        """Ask for the operation on the largest weight."""
-        return Spec(
-            operation=self.operation,
-            shape=tuple(self.tensor.shape),
-            dtype=self.tensor.dtype,
-            device=self.device,
-            pattern=self.case.pattern,
-        )
 
     def converted(self, cls: type[Representation]) -> nn.Module:
         """Return the network with its pruned convolutions stored as trained; a layer left with nothing is known."""
@@ -92,12 +81,8 @@ class NetProblem(Problem):
 
         return run
 
-    def outputs(self, result: Any) -> tuple[Tensor, ...]:
-        """Return the logits (n, 10)."""
-        return (result,)
-
     def oracle(self) -> tuple[Tensor, ...]:
-        """Return the logits in float64."""
+        """Return what is asked for in float64."""
         return self._exact
 
     @cached_property
@@ -110,10 +95,6 @@ class NetProblem(Problem):
         for name, count in places.items():
             total += count * int(torch.count_nonzero(weight(self.net, name)))
         return 2.0 * len(self.x) * total
-
-    def native_parts(self) -> tuple[str, ...]:
-        """Return the convolution."""
-        return ("conv2d",)
 
     def quality(self, outputs: tuple[Tensor, ...]) -> Quality:
         """Return the accuracy on all test images: the same in every representation that is right."""

@@ -12,8 +12,8 @@ from torch import Tensor
 from sparsebench.suites.cell import DTYPES, Case
 from sparsebench.suites.workloads.matmul import MatmulProblem, TrainingProblem, TransposedProblem
 from sparsebench.suites.workloads.problem import Quality
-from sparsebench.suites.workloads.sparse_coding.code_layouts import strided
 from sparsebench.suites.workloads.sparse_coding.model_problems import MAIN
+from sparsebench.suites.workloads.sparse_coding.solvers.code_layouts import strided
 from sparsebench.suites.workloads.sparse_coding.trained import TrainedCoder
 
 

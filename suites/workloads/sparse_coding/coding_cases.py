@@ -6,7 +6,7 @@ from sparsebench.representations.pattern import Pattern
 from sparsebench.suites.cell import Case
 from sparsebench.suites.workloads.data import PIXELS
 from sparsebench.suites.workloads.sparse_coding import plans
-from sparsebench.suites.workloads.sparse_coding.conserved_flow import FLOWS
+from sparsebench.suites.workloads.sparse_coding.notebook.conserved_flow import FLOWS
 from sparsebench.suites.workloads.sparse_coding.plans import Plan
 from sparsebench.suites.workloads.sparse_coding.record import notebook_settings
 

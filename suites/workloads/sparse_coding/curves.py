@@ -16,8 +16,8 @@ from typing import Any
 from sparsebench.representations import registry
 from sparsebench.suites.measure.machine import set_threads
 from sparsebench.suites.workloads.data import data_folder, digits
-from sparsebench.suites.workloads.sparse_coding.conserved_flow import FLOWS, Settings, learn
-from sparsebench.suites.workloads.sparse_coding.holding import decoder, why_not
+from sparsebench.suites.workloads.sparse_coding.notebook.conserved_flow import FLOWS, Settings, learn
+from sparsebench.suites.workloads.sparse_coding.notebook.holding import decoder, why_not
 
 PLAIN = "numba loop"
 """The row that the others are held to: `loops.epoch_compiled`, in which no representation takes part."""

@@ -27,8 +27,8 @@ from torch import Tensor
 
 from sparsebench.suites.measure.machine import set_threads
 from sparsebench.suites.workloads.data import digits
-from sparsebench.suites.workloads.sparse_coding.fista import fista
-from sparsebench.suites.workloads.sparse_coding.lasso_gap import duality_gap
+from sparsebench.suites.workloads.sparse_coding.solvers.fista import fista
+from sparsebench.suites.workloads.sparse_coding.solvers.lasso_gap import duality_gap
 
 UNITS = 1_000
 IMAGES = 1_024

@@ -15,8 +15,8 @@ from sparsebench.representations.formats.dense import Dense
 from sparsebench.suites.cell import DTYPES, Case
 from sparsebench.suites.workloads.problem import Action, Problem, Quality
 from sparsebench.suites.workloads.sparse_coding import quality, record
-from sparsebench.suites.workloads.sparse_coding.code_layouts import strided
-from sparsebench.suites.workloads.sparse_coding.coder import SparseCoder
+from sparsebench.suites.workloads.sparse_coding.models.coder import SparseCoder
+from sparsebench.suites.workloads.sparse_coding.solvers.code_layouts import strided
 from sparsebench.suites.workloads.sparse_coding.trained import TrainedCoder
 
 MAIN: dict[str, str] = {"digits": "l1_clipped", "patches": "squared"}
@@ -143,7 +143,7 @@ class AgainstPursuitProblem(EncodeModelProblem):
     """
 
     def _pursue(self) -> Tensor:
-        from sparsebench.suites.workloads.sparse_coding.omp import omp  # imported late: only here is it needed
+        from sparsebench.suites.workloads.sparse_coding.solvers.omp import omp  # imported late: only here is it needed
 
         level = self.trained.plan.level
         if level is None:

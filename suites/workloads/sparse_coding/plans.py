@@ -6,9 +6,9 @@ import importlib
 from dataclasses import dataclass
 from typing import Any
 
-from sparsebench.suites.workloads.sparse_coding.coder import CoderSettings, SparseCoder
+from sparsebench.suites.workloads.sparse_coding.models.coder import CoderSettings, SparseCoder
 
-_HERE = "sparsebench.suites.workloads.sparse_coding."
+_HERE = "sparsebench.suites.workloads.sparse_coding.models."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,32 +28,24 @@ class Model:
     holder: str = "csr"
 
 
+def _model(place: str, holder: str = "csr") -> Model:
+    """Return a model of "module:Class:Settings:level"."""
+    module, cls, settings, level = place.split(":")
+    return Model(target=f"{module}:{cls}", settings=settings, level=level, holder=holder)
+
+
 MODELS: dict[str, Model] = {
-    "sparse-dream": Model(
-        target=_HERE + "sparse_dream:SparseDream", settings="SparseDreamSettings", level="activity", holder="dense"
-    ),
-    "conserving-flow": Model(
-        target=_HERE + "conserving_flow:ConservingFlow", settings="ConservingFlowSettings", level="flow", holder="dense"
-    ),
-    "foldiak": Model(target=_HERE + "foldiak:Foldiak", settings="FoldiakSettings", level="activity"),
-    "k-winners": Model(target=_HERE + "k_winners:KWinners", settings="KWinnersSettings", level="winners", holder="ell"),
-    "gradient-dream": Model(
-        target=_HERE + "gradient_dream:GradientDream", settings="GradientDreamSettings", level="sparsity"
-    ),
-    "olshausen-field": Model(
-        target=_HERE + "olshausen_field:OlshausenField", settings="OlshausenFieldSettings", level="penalty"
-    ),
-    "lca": Model(target=_HERE + "lca:LCA", settings="LCASettings", level="penalty"),
-    "matching-pursuit": Model(
-        target=_HERE + "matching_pursuit:MatchingPursuit", settings="MatchingPursuitSettings", level="k", holder="ell"
-    ),
-    "topk-autoencoder": Model(
-        target=_HERE + "topk_autoencoder:TopKAutoencoder", settings="TopKSettings", level="k", holder="ell"
-    ),
-    "lista": Model(target=_HERE + "lista:LISTA", settings="LISTASettings", level="penalty"),
-    "routed-autoencoder": Model(
-        target=_HERE + "routed_autoencoder:RoutedAutoencoder", settings="RoutedSettings", level="k", holder="ell"
-    ),
+    "sparse-dream": _model(_HERE + "sparse_dream:SparseDream:SparseDreamSettings:activity", "dense"),
+    "conserving-flow": _model(_HERE + "conserving_flow:ConservingFlow:ConservingFlowSettings:flow", "dense"),
+    "foldiak": _model(_HERE + "foldiak:Foldiak:FoldiakSettings:activity"),
+    "k-winners": _model(_HERE + "k_winners:KWinners:KWinnersSettings:winners", "ell"),
+    "gradient-dream": _model(_HERE + "gradient_dream:GradientDream:GradientDreamSettings:sparsity"),
+    "olshausen-field": _model(_HERE + "olshausen_field:OlshausenField:OlshausenFieldSettings:penalty"),
+    "lca": _model(_HERE + "lca:LCA:LCASettings:penalty"),
+    "matching-pursuit": _model(_HERE + "matching_pursuit:MatchingPursuit:MatchingPursuitSettings:k", "ell"),
+    "topk-autoencoder": _model(_HERE + "topk_autoencoder:TopKAutoencoder:TopKSettings:k", "ell"),
+    "lista": _model(_HERE + "lista:LISTA:LISTASettings:penalty"),
+    "routed-autoencoder": _model(_HERE + "routed_autoencoder:RoutedAutoencoder:RoutedSettings:k", "ell"),
 }
 """The family, by name. Others are named "module:Class:Settings:level" where a plan is made by hand."""
 
@@ -69,10 +61,9 @@ def model_of(name: str) -> Model:
     """
     if name in MODELS:
         return MODELS[name]
-    parts = name.split(":")
-    if len(parts) != 4:
+    if name.count(":") != 3:
         raise ValueError(f"expected a model of {', '.join(MODELS)} or module:Class:Settings:level, got {name!r}")
-    return Model(target=f"{parts[0]}:{parts[1]}", settings=parts[2], level=parts[3])
+    return _model(name)
 
 
 @dataclass(frozen=True, kw_only=True)

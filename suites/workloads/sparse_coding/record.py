@@ -14,7 +14,7 @@ from torch import Tensor
 
 from sparsebench.suites.workloads.data import DataError, Digits, digits
 from sparsebench.suites.workloads.sparse_coding import quality
-from sparsebench.suites.workloads.sparse_coding.conserved_flow import FLOWS, Learned, Settings, learn
+from sparsebench.suites.workloads.sparse_coding.notebook.conserved_flow import FLOWS, Learned, Settings, learn
 from sparsebench.suites.workloads.sparse_coding.trained import TrainedCoder
 
 EPOCHS: dict[str, int] = {"quick": 10, "full": 20}

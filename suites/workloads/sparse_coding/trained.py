@@ -17,11 +17,11 @@ from torch import Tensor
 
 from sparsebench.suites.workloads import store
 from sparsebench.suites.workloads.sparse_coding import quality
-from sparsebench.suites.workloads.sparse_coding.code_layouts import joined
-from sparsebench.suites.workloads.sparse_coding.coder import DivergedError, SparseCoder
-from sparsebench.suites.workloads.sparse_coding.finite import all_finite
 from sparsebench.suites.workloads.sparse_coding.images import images, trivial
+from sparsebench.suites.workloads.sparse_coding.models.coder import DivergedError, SparseCoder
 from sparsebench.suites.workloads.sparse_coding.plans import Plan
+from sparsebench.suites.workloads.sparse_coding.solvers.code_layouts import joined
+from sparsebench.suites.workloads.sparse_coding.solvers.finite import all_finite
 
 VERSION = 2
 """Of the models: raise it with every change of what they learn. What another version kept is not gone on with."""

@@ -18,7 +18,7 @@ from torch import Tensor
 from sparsebench.suites.cell import Case
 from sparsebench.suites.workloads.data import DataError, Digits, digits
 from sparsebench.suites.workloads.problem import Problem, Training
-from sparsebench.suites.workloads.sparse_coding import operations, plans, quality
+from sparsebench.suites.workloads.sparse_coding import plans, quality
 from sparsebench.suites.workloads.sparse_coding.chapter.section import chapter
 from sparsebench.suites.workloads.sparse_coding.code_problems import (
     CODE_PROBLEMS,
@@ -40,14 +40,20 @@ from sparsebench.suites.workloads.sparse_coding.coding_cases import (
     flow_name,
     sparsity,
 )
-from sparsebench.suites.workloads.sparse_coding.conserved_flow import FLOWS, Learned, Settings, learn
 from sparsebench.suites.workloads.sparse_coding.images import images
 from sparsebench.suites.workloads.sparse_coding.model_problems import MODEL_PROBLEMS
-from sparsebench.suites.workloads.sparse_coding.notebook_problem import NotebookEpochProblem
+from sparsebench.suites.workloads.sparse_coding.notebook import operations
+from sparsebench.suites.workloads.sparse_coding.notebook.conserved_flow import FLOWS, Learned, Settings, learn
+from sparsebench.suites.workloads.sparse_coding.notebook.notebook_problem import NotebookEpochProblem
+from sparsebench.suites.workloads.sparse_coding.notebook.problems import (
+    Batch,
+    DecodeProblem,
+    EncodeProblem,
+    LearnProblem,
+)
+from sparsebench.suites.workloads.sparse_coding.notebook.training import FlowTraining
 from sparsebench.suites.workloads.sparse_coding.plans import Plan
-from sparsebench.suites.workloads.sparse_coding.problems import Batch, DecodeProblem, EncodeProblem, LearnProblem
 from sparsebench.suites.workloads.sparse_coding.trained import trained as trained_coder
-from sparsebench.suites.workloads.sparse_coding.training import FlowTraining
 
 __all__ = ["cases", "chapter", "problem"]
 

@@ -18,9 +18,15 @@ import torch
 from torch import Tensor
 
 from sparsebench.kernels.sparse_codes import products
-from sparsebench.suites.workloads.sparse_coding._rules import check_positive, check_rates, held, scaled_step, uniform
-from sparsebench.suites.workloads.sparse_coding.code_layouts import csr_code
-from sparsebench.suites.workloads.sparse_coding.coder import CoderSettings, SparseCoder
+from sparsebench.suites.workloads.sparse_coding.models._rules import (
+    check_positive,
+    check_rates,
+    held,
+    scaled_step,
+    uniform,
+)
+from sparsebench.suites.workloads.sparse_coding.models.coder import CoderSettings, SparseCoder
+from sparsebench.suites.workloads.sparse_coding.solvers.code_layouts import csr_code
 
 MEMORY = 0.01
 """The share of a batch in how often a unit has won of late."""

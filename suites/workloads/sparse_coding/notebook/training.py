@@ -5,7 +5,7 @@ from __future__ import annotations
 from sparsebench.suites.cell import Case
 from sparsebench.suites.workloads.data import Digits
 from sparsebench.suites.workloads.problem import Artifact, Quality, Training
-from sparsebench.suites.workloads.sparse_coding.conserved_flow import Learned, Settings, learn
+from sparsebench.suites.workloads.sparse_coding.notebook.conserved_flow import Learned, Settings, learn
 from sparsebench.suites.workloads.sparse_coding.record import artifact
 
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sparsebench.suites.workloads.sparse_coding.code_layouts import to_csr
-from sparsebench.suites.workloads.sparse_coding.coder import CoderSettings, SparseCoder
-from sparsebench.suites.workloads.sparse_coding.ista import curvature
-from sparsebench.suites.workloads.sparse_coding.units import penalty_in
+from sparsebench.suites.workloads.sparse_coding.models.coder import CoderSettings, SparseCoder
+from sparsebench.suites.workloads.sparse_coding.solvers.code_layouts import to_csr
+from sparsebench.suites.workloads.sparse_coding.solvers.ista import curvature
+from sparsebench.suites.workloads.sparse_coding.solvers.units import penalty_in
 
 NETWORK = ("dictionary", "encoder", "lateral", "thresholds")
 DECAY = (0.9, 0.999)

@@ -6,11 +6,11 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
-from sparsebench.suites.workloads.sparse_coding.dictionary_learning import DictionaryLearner, DictionarySettings
-from sparsebench.suites.workloads.sparse_coding.fista import fista, fista_multiply_adds
-from sparsebench.suites.workloads.sparse_coding.ista import ista
-from sparsebench.suites.workloads.sparse_coding.lasso_gap import Solution, check_lasso_settings
-from sparsebench.suites.workloads.sparse_coding.units import penalty_in, scaled
+from sparsebench.suites.workloads.sparse_coding.models.dictionary_learning import DictionaryLearner, DictionarySettings
+from sparsebench.suites.workloads.sparse_coding.solvers.fista import fista, fista_multiply_adds
+from sparsebench.suites.workloads.sparse_coding.solvers.ista import ista
+from sparsebench.suites.workloads.sparse_coding.solvers.lasso_gap import Solution, check_lasso_settings
+from sparsebench.suites.workloads.sparse_coding.solvers.units import penalty_in, scaled
 
 INFERENCES = {"fista": fista, "ista": ista}
 

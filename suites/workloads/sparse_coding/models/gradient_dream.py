@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from sparsebench.representations import autograd
-from sparsebench.suites.workloads.sparse_coding._rules import check_positive, check_rates, held
-from sparsebench.suites.workloads.sparse_coding.coder import CoderSettings, SparseCoder
+from sparsebench.suites.workloads.sparse_coding.models._rules import check_positive, check_rates, held
+from sparsebench.suites.workloads.sparse_coding.models.coder import CoderSettings, SparseCoder
 
 
 @dataclass(frozen=True, kw_only=True)

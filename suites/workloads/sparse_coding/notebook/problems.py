@@ -13,8 +13,9 @@ from torch import Tensor
 from sparsebench.representations.base import Representation, Spec
 from sparsebench.suites.cell import DTYPES, Case
 from sparsebench.suites.workloads.problem import Action, Problem, Quality
-from sparsebench.suites.workloads.sparse_coding import operations, quality
-from sparsebench.suites.workloads.sparse_coding.conserved_flow import Settings
+from sparsebench.suites.workloads.sparse_coding import quality
+from sparsebench.suites.workloads.sparse_coding.notebook import operations
+from sparsebench.suites.workloads.sparse_coding.notebook.conserved_flow import Settings
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -6,10 +6,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sparsebench.suites.workloads.sparse_coding import fista_sets
-from sparsebench.suites.workloads.sparse_coding.code_layouts import joined, to_csr
-from sparsebench.suites.workloads.sparse_coding.ista import proximal
-from sparsebench.suites.workloads.sparse_coding.lasso_gap import Solution, solve
+from sparsebench.suites.workloads.sparse_coding.solvers import fista_sets
+from sparsebench.suites.workloads.sparse_coding.solvers.code_layouts import joined, to_csr
+from sparsebench.suites.workloads.sparse_coding.solvers.ista import proximal
+from sparsebench.suites.workloads.sparse_coding.solvers.lasso_gap import Solution, solve
 
 WIDTH = 16
 """By how many units a working set grows at least."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sparsebench.suites.workloads.sparse_coding.coder import CoderSettings, DivergedError, SparseCoder
+from sparsebench.suites.workloads.sparse_coding.models.coder import CoderSettings, DivergedError, SparseCoder
 
 UPDATES = ("gradient", "online")
 NOISE = 0.1

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from sparsebench.representations import registry
 from sparsebench.representations.base import Representation
-from sparsebench.suites.workloads.sparse_coding.coder import SparseCoder
+from sparsebench.suites.workloads.sparse_coding.models.coder import SparseCoder
 
 _load = cache(registry.load)
 """Looking a name up reads the entry points of all that is installed: 3 ms, more than a step takes."""

@@ -23,9 +23,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from sparsebench.suites.workloads.data import PIXELS, Digits
-from sparsebench.suites.workloads.sparse_coding.coder import DivergedError, Progress
-from sparsebench.suites.workloads.sparse_coding.holding import loop_holding
-from sparsebench.suites.workloads.sparse_coding.loops import Loop, epoch_compiled
+from sparsebench.suites.workloads.sparse_coding.models.coder import DivergedError, Progress
+from sparsebench.suites.workloads.sparse_coding.notebook.holding import loop_holding
+from sparsebench.suites.workloads.sparse_coding.notebook.loops import Loop, epoch_compiled
 
 __all__ = [
     "FLOWS",

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from sparsebench.suites.workloads.sparse_coding.dictionary_learning import DictionaryLearner, DictionarySettings
-from sparsebench.suites.workloads.sparse_coding.omp import omp, omp_multiply_adds
+from sparsebench.suites.workloads.sparse_coding.models.dictionary_learning import DictionaryLearner, DictionarySettings
+from sparsebench.suites.workloads.sparse_coding.solvers.omp import omp, omp_multiply_adds
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from sparsebench.suites.workloads.sparse_coding.code_layouts import to_csr
-from sparsebench.suites.workloads.sparse_coding.lasso_gap import Solution, dual_scale, solve
+from sparsebench.suites.workloads.sparse_coding.solvers.code_layouts import to_csr
+from sparsebench.suites.workloads.sparse_coding.solvers.lasso_gap import Solution, dual_scale, solve
 
 CHECK_EVERY = 10
 """Steps between two looks at the gaps; images that have reached theirs leave the batch."""

@@ -7,17 +7,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sparsebench.suites.workloads.sparse_coding.code_layouts import to_csr
-from sparsebench.suites.workloads.sparse_coding.coder import DivergedError
-from sparsebench.suites.workloads.sparse_coding.dictionary_learning import DictionaryLearner, DictionarySettings
-from sparsebench.suites.workloads.sparse_coding.finite import all_finite
-from sparsebench.suites.workloads.sparse_coding.ista import batch_gaps, curvature
-from sparsebench.suites.workloads.sparse_coding.lasso_gap import (
+from sparsebench.suites.workloads.sparse_coding.models.coder import DivergedError
+from sparsebench.suites.workloads.sparse_coding.models.dictionary_learning import DictionaryLearner, DictionarySettings
+from sparsebench.suites.workloads.sparse_coding.solvers.code_layouts import to_csr
+from sparsebench.suites.workloads.sparse_coding.solvers.finite import all_finite
+from sparsebench.suites.workloads.sparse_coding.solvers.ista import batch_gaps, curvature
+from sparsebench.suites.workloads.sparse_coding.solvers.lasso_gap import (
     Solution,
     check_lasso_settings,
     solve,
 )
-from sparsebench.suites.workloads.sparse_coding.units import penalty_in
+from sparsebench.suites.workloads.sparse_coding.solvers.units import penalty_in
 
 THRESHOLDS = ("soft", "hard")
 

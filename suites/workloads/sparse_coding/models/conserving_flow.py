@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sparsebench.suites.workloads.sparse_coding._rules import (
+from sparsebench.suites.workloads.sparse_coding.models._rules import (
     check_positive,
     check_rates,
     held,
@@ -29,7 +29,7 @@ from sparsebench.suites.workloads.sparse_coding._rules import (
     sound,
     uniform,
 )
-from sparsebench.suites.workloads.sparse_coding.coder import CoderSettings, SparseCoder
+from sparsebench.suites.workloads.sparse_coding.models.coder import CoderSettings, SparseCoder
 
 ITERATIONS = 64
 """At most: bisection alone would halve a bracket of 1,000 down to float32's resolution in about 34."""

@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from sparsebench.suites.workloads.sparse_coding import units
-from sparsebench.suites.workloads.sparse_coding.code_layouts import strided
-from sparsebench.suites.workloads.sparse_coding.finite import all_finite
+from sparsebench.suites.workloads.sparse_coding.solvers import units
+from sparsebench.suites.workloads.sparse_coding.solvers.code_layouts import strided
+from sparsebench.suites.workloads.sparse_coding.solvers.finite import all_finite
 
 FLOATS = (torch.float32, torch.float64)
 

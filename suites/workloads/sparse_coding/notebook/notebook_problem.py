@@ -14,8 +14,8 @@ from sparsebench.representations.base import Representation, Spec
 from sparsebench.suites.cell import Case
 from sparsebench.suites.workloads.data import Digits
 from sparsebench.suites.workloads.problem import Action, Problem
-from sparsebench.suites.workloads.sparse_coding.conserved_flow import Settings, initial_dictionary, one_epoch
-from sparsebench.suites.workloads.sparse_coding.loops import Loop, epoch_compiled, epoch_numpy
+from sparsebench.suites.workloads.sparse_coding.notebook.conserved_flow import Settings, initial_dictionary, one_epoch
+from sparsebench.suites.workloads.sparse_coding.notebook.loops import Loop, epoch_compiled, epoch_numpy
 
 
 class NotebookEpochProblem(Problem):

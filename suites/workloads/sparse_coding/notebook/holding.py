@@ -11,7 +11,7 @@ from torch import Tensor
 
 from sparsebench.representations import registry
 from sparsebench.representations.base import Representation, Spec
-from sparsebench.suites.workloads.sparse_coding.loops import Loop
+from sparsebench.suites.workloads.sparse_coding.notebook.loops import Loop
 
 Decode = Callable[[Tensor, Tensor], Tensor]
 """(code (1, units), dictionary (units, pixels)) -> code @ dictionary (1, pixels)."""

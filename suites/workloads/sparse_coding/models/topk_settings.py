@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from sparsebench.suites.workloads.sparse_coding.coder import CoderSettings
+from sparsebench.suites.workloads.sparse_coding.models.coder import CoderSettings
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,8 +23,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sparsebench.suites.workloads.sparse_coding._rules import check_positive, check_rates, check_share, held, uniform
-from sparsebench.suites.workloads.sparse_coding.coder import CoderSettings, SparseCoder
+from sparsebench.suites.workloads.sparse_coding.models._rules import (
+    check_positive,
+    check_rates,
+    check_share,
+    held,
+    uniform,
+)
+from sparsebench.suites.workloads.sparse_coding.models.coder import CoderSettings, SparseCoder
 
 
 @dataclass(frozen=True, kw_only=True)

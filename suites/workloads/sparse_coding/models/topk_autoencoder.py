@@ -23,11 +23,11 @@ from torch import Tensor
 from sparsebench.kernels.sparse_codes import products
 from sparsebench.kernels.sparse_codes.layout import CodeIndex
 from sparsebench.representations.base import Representation
-from sparsebench.suites.workloads.sparse_coding.code_layouts import csr_code, joined
-from sparsebench.suites.workloads.sparse_coding.coder import SparseCoder
-from sparsebench.suites.workloads.sparse_coding.topk_layers import auxiliary, decode, shown
-from sparsebench.suites.workloads.sparse_coding.topk_settings import TopKSettings
-from sparsebench.suites.workloads.sparse_coding.units import power_of_mean, scaled
+from sparsebench.suites.workloads.sparse_coding.models.coder import SparseCoder
+from sparsebench.suites.workloads.sparse_coding.models.topk_layers import auxiliary, decode, shown
+from sparsebench.suites.workloads.sparse_coding.models.topk_settings import TopKSettings
+from sparsebench.suites.workloads.sparse_coding.solvers.code_layouts import csr_code, joined
+from sparsebench.suites.workloads.sparse_coding.solvers.units import power_of_mean, scaled
 
 __all__ = ["TopKAutoencoder", "TopKSettings"]
 

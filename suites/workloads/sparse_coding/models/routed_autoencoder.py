@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sparsebench.suites.workloads.sparse_coding import routed_features, routed_pursuit
-from sparsebench.suites.workloads.sparse_coding.code_layouts import csr_code
-from sparsebench.suites.workloads.sparse_coding.coder import CoderSettings, SparseCoder
+from sparsebench.suites.workloads.sparse_coding.models import routed_features, routed_pursuit
+from sparsebench.suites.workloads.sparse_coding.models.coder import CoderSettings, SparseCoder
+from sparsebench.suites.workloads.sparse_coding.solvers.code_layouts import csr_code
 
 RIDGE = 1e-4
 """Of the regressions, times the mean of what stands on their diagonal."""

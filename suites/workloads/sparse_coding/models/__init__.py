@@ -1,0 +1,1 @@
+"""Learn dictionaries and encoders: one SparseCoder a file, and what they share."""

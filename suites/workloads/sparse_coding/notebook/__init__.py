@@ -1,0 +1,1 @@
+"""Reproduce the notebook: the conserved-flow network, image by image and on batches."""

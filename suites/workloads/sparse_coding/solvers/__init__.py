@@ -1,0 +1,1 @@
+"""Infer codes on a given dictionary: lasso problems and matching pursuit, in any unit."""
