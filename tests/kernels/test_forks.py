@@ -18,8 +18,8 @@ def compute():
     from sparsebench.kernels.sparse_codes import products
     from sparsebench.representations import registry
     from sparsebench.representations.pattern import Pattern
-    from sparsebench.suites.workloads.sparse_coding.fista import fista
-    from sparsebench.suites.workloads.sparse_coding.omp import omp
+    from sparsebench.suites.workloads.sparse_coding.solvers.fista import fista
+    from sparsebench.suites.workloads.sparse_coding.solvers.omp import omp
 
     draw = torch.Generator().manual_seed(0)
     def normal(*shape):
