@@ -162,7 +162,8 @@ def _refuse_tracers(representation: Representation, x: Tensor) -> None:
     keys = torch._C._TorchDispatchModeKey
     modes = (torch._C._get_dispatch_mode(key) for key in (keys.FAKE, keys.PROXY, keys.FUNCTIONAL))
     fake = isinstance(x, FakeTensor) or any(mode is not None for mode in modes)
-    if torch.jit.is_tracing() or (fake and not type(representation).traceable):
+    recorded = torch._C._get_tracing_state() is not None  # by torch.jit.trace, which could not be saved in any case
+    if recorded or (fake and not type(representation).traceable):
         raise NotImplementedError(
             f"expected tensors with values, got those of a tracer (torch.export, torch.jit.trace, make_fx), which "
             f"cannot follow {representation.name}; run the model eagerly or by torch.compile, or trace the dense one"

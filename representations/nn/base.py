@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from sparsebench.representations import autograd
 from sparsebench.representations.base import Representation
+from sparsebench.representations.nn.opaque import opaque
 from sparsebench.representations.nn.places import COMPARED, facts_of, pack, read, unpack, write
 from sparsebench.representations.nn.store import gives_values, store_at, stored_places
 from sparsebench.representations.pattern import Pattern
@@ -79,6 +80,7 @@ class SparseModule(nn.Module):
         return self._held if self.values is None else self._held.with_values(self.values.detach())
 
     @property
+    @opaque
     def weight(self) -> Tensor:
         """Return a dense copy of the weight, made anew each time; its gradient flows to the values where they train.
 

@@ -126,6 +126,20 @@ def test_a_compiled_model_gives_what_the_eager_one_gives(name: str, backend: str
             torch.testing.assert_close(compiled(x), model(x))
 
 
+@pytest.mark.parametrize("name", ["dense", "csr"])
+def test_a_weight_that_is_read_in_a_compiled_function_takes_part_in_autograd(name: str) -> None:
+    torch.manual_seed(8)
+    layer, x = convert(nn.Linear(6, 4), name, "element", 0.5), torch.randn(3, 6)
+
+    def read(x: Tensor) -> Tensor:
+        return nn.functional.linear(x, layer.weight, layer.bias)
+
+    torch.compiler.reset()
+    want, gradients = _passes(layer, read, x)
+    got, found = _passes(layer, torch.compile(read, backend="eager"), x)
+    torch.testing.assert_close((got, found), (want, gradients))
+
+
 @pytest.mark.parametrize("shape", [(6, 10), (10, 6)])
 @pytest.mark.parametrize("name", TRAINED)
 def test_a_weight_that_is_read_takes_part_in_autograd(name: str, shape: tuple[int, int]) -> None:
