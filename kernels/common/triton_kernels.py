@@ -8,13 +8,13 @@ import triton.language as tl
 # triton ships its decorators without types, and a kernel's arguments have none that Python knows: hence the ignores
 
 
-@triton.jit  # type: ignore[untyped-decorator]
+@triton.jit
 def load_tile(down, across, down_in, across_in):  # type: ignore[no-untyped-def]
     """Return the tile at down[:, None] + across[None, :], one of them addresses and one offsets; 0 outside of it."""
     return tl.load(down[:, None] + across[None, :], mask=down_in[:, None] & across_in[None, :], other=0.0)
 
 
-@triton.jit  # type: ignore[untyped-decorator]
+@triton.jit
 def store_tile(down, across, tile, down_in, across_in):  # type: ignore[no-untyped-def]
     """Store a tile at down[:, None] + across[None, :], rounded to what lies there."""
     to = down[:, None] + across[None, :]

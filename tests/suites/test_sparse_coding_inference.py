@@ -342,5 +342,4 @@ def test_settings_of_inference_are_refused() -> None:
 def test_multiply_adds_by_hand() -> None:
     """N = 10, d = 4, k = 2: 2·40 correlations; 4 + 12 products and residuals; (0 + 1) + (0 + 4) small solves."""
     assert omp_multiply_adds(10, 4, 2) == 80 + 16 + 5
-    assert omp_multiply_adds(10, 4, 2, batch=True) == 40 + 10 + 5
     assert fista_multiply_adds(10, 4, 3) == 40 + 300

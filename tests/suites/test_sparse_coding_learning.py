@@ -67,7 +67,7 @@ def crossings() -> Tensor:
     ("make", "settings", "seed"),
     [
         (_olshausen_field, {}, 0),
-        (_olshausen_field, {"positive": True, "positive_dictionary": True}, 1),
+        (_olshausen_field, {"positive": True}, 1),
         (_olshausen_field, {"inference": "ista"}, 1),
         (_lca, {}, 0),
         (_lca, {}, 1),
@@ -178,14 +178,6 @@ def test_nothing_is_remembered_of_what_a_unit_was_before_it_was_drawn_anew(cross
     assert (pairs[dead] == 0).all()
     assert (pairs[:, dead] == 0).all()
     assert (moments[dead] == 0).all()
-
-
-@MODELS
-def test_a_positive_dictionary_stays_positive(make: Make, crossings: Tensor) -> None:
-    coder = make(positive_dictionary=True)
-    coder.fit(crossings[:300])
-    assert coder.dictionary.min() >= 0
-    assert coder.dictionary.norm(dim=1).min() > 0.99
 
 
 @MODELS

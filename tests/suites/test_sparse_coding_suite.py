@@ -356,7 +356,7 @@ def test_a_study_keeps_models_and_tells_failures(tmp_path: Path) -> None:
     assert (summary["seeds"], summary["failed"]) == (2, 2)  # breaks_in is not in the name
     assert summary["figures"]["l1_clipped"] == pytest.approx(np.mean(values))
     assert summary["sd"]["l1_clipped"] == pytest.approx(np.std(values, ddof=1))
-    study._write(tmp_path / "study.json", rows, jobs)
+    study.STUDY.write(tmp_path / "study.json", rows)
     assert len(json.loads((tmp_path / "study.json").read_text())["trainings"]) == 6
     assert sorted(path.name for path in tmp_path.glob("*.npz")) == [
         "sparse_coding-Toy-N12-seed0.npz",
@@ -373,7 +373,7 @@ def test_a_study_keeps_models_and_tells_failures(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["--only", "no such model"], "expected at least one seed, one job and one model of that name"),
+        (["--only", "no such model"], "expected at least one seed, one job and one training of that name"),
         (["--data", "nowhere"], "study: expected a data folder at nowhere"),
     ],
 )

@@ -17,7 +17,7 @@ from sparsebench.suites.workloads.sparse_coding import bars, quality
 from sparsebench.suites.workloads.sparse_coding.models.coder import DivergedError
 from sparsebench.suites.workloads.sparse_coding.models.topk_autoencoder import TopKAutoencoder
 from sparsebench.suites.workloads.sparse_coding.models.topk_layers import decode, shown
-from sparsebench.suites.workloads.sparse_coding.models.topk_settings import PRESETS, SHORT, TopKSettings, preset
+from sparsebench.suites.workloads.sparse_coding.models.topk_settings import TopKSettings
 from sparsebench.suites.workloads.sparse_coding.solvers.code_layouts import csr_code
 
 SMALL = TopKSettings(units=20, k=3, epochs=3, batch=32, rate=1e-2, warm=5, squared=0.4, leak=0.05)
@@ -195,20 +195,6 @@ def test_an_entry_of_zero_is_no_use_of_its_unit(images: Tensor) -> None:
     assert (idle == 40).sum() == SMALL.units - 1
 
 
-def test_only_the_encoder_learns_while_the_dictionary_is_frozen(images: Tensor) -> None:
-    coder = TopKAutoencoder(replace(SMALL, epochs=4, frozen=0.5), seed=0)
-    coder.begin(images)
-    for number in (1, 2):
-        coder.epoch(images, number)
-    coder.epoch(images, 3)
-    middle = coder.state()
-    coder.epoch(images, 4)
-    after = coder.state()
-    assert torch.equal(middle["dictionary"], after["dictionary"])
-    assert torch.equal(middle["pixel_bias"], after["pixel_bias"])
-    assert not torch.equal(middle["direct"], after["direct"])
-
-
 @HIDDEN
 def test_a_resumed_training_ends_with_the_same_bits(images: Tensor, hidden: int) -> None:
     settings = replace(SMALL, hidden=hidden, dead_after=40)
@@ -314,7 +300,6 @@ def test_diverging_is_told_with_its_epoch(images: Tensor) -> None:
         ({"rate": float("nan")}, "a rate above 0"),
         ({"squared": 1.5}, "shares"),
         ({"leak": -0.1}, "shares"),
-        ({"frozen": 1.0}, "shares"),
         ({"dead_after": 0}, "dead_after"),
         ({"auxiliary": -1.0}, "auxiliary"),
         ({"batch": 0}, "at least 1"),
@@ -330,12 +315,3 @@ def test_multiply_adds_are_those_of_the_layers() -> None:
         coder = TopKAutoencoder(replace(SMALL, hidden=hidden, direct=direct))
         coder.begin(torch.zeros(1, 64))
         assert coder.multiply_adds() == expected
-
-
-def test_presets_are_settings_and_others_are_refused() -> None:
-    for (units, k), settings in PRESETS.items():
-        assert (settings.units, settings.k) == (units, k)
-        assert preset(units, k) is settings
-        assert replace(settings, **SHORT).batch < settings.batch  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="expected units and k of"):
-        preset(100, 8)

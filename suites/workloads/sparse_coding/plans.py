@@ -75,14 +75,12 @@ class Plan:
         settings: of its settings' class, by name; "units" among them.
         images: how many are learned from, the first ones; None for all there are.
         data: "digits" or "patches".
-        preset: "module:function" that makes the settings of these, or "" for the settings' class itself.
     """
 
     model: str
     settings: tuple[tuple[str, Any], ...]
     images: int | None = None
     data: str = "digits"
-    preset: str = ""
 
     @property
     def short(self) -> str:
@@ -128,24 +126,18 @@ class Plan:
         model = model_of(self.model)
         module_name, class_name = model.target.split(":")
         module = importlib.import_module(module_name)
-        maker = getattr(module, model.settings)
-        if self.preset:
-            preset_module, preset_name = self.preset.split(":")
-            maker = getattr(importlib.import_module(preset_module), preset_name)
-        settings: CoderSettings = maker(**dict(self.settings))
+        settings: CoderSettings = getattr(module, model.settings)(**dict(self.settings))
         cls: type[SparseCoder] = getattr(module, class_name)
         return cls, settings
 
 
-def plan(model: str, *, images: int | None = None, data: str = "digits", preset: str = "", **settings: Any) -> Plan:
+def plan(model: str, *, images: int | None = None, data: str = "digits", **settings: Any) -> Plan:
     """Return a plan with these settings."""
-    return Plan(model=model, settings=tuple(settings.items()), images=images, data=data, preset=preset)
+    return Plan(model=model, settings=tuple(settings.items()), images=images, data=data)
 
 
 PATCH_PIXELS = 144
 """Of a patch: 12 × 12."""
-TOPK = _HERE + "topk_settings:preset"
-"""Settings of the TopK autoencoder that were chosen for digits, by units and k."""
 AMORTISED: tuple[str, ...] = ("topk-autoencoder", "routed-autoencoder")
 """Models whose encoders stand for an inference by k atoms."""
 ROUTED: dict[str, Any] = {
@@ -187,8 +179,7 @@ def full() -> list[Plan]:
         *(plan("lca", **n, penalty=penalty, epochs=5) for penalty in (0.3, 0.8, 2.0)),
         *(plan("matching-pursuit", **n, k=k, epochs=5) for k in (7, 14, 25)),
         *(plan("lista", **n, penalty=penalty, epochs=5) for penalty in (0.3, 0.8, 2.0)),
-        *(plan("topk-autoencoder", **n, k=k, preset=TOPK) for k in (7, 14)),
-        *(plan("topk-autoencoder", **n, k=k, epochs=15) for k in (3, 25, 50)),
+        *(plan("topk-autoencoder", **n, k=k, epochs=15) for k in (7, 14, 3, 25, 50)),
         *_large(),
         *_patches(),
     ]
@@ -199,7 +190,7 @@ def _large() -> list[Plan]:
     return [
         *(plan("olshausen-field", units=400, penalty=penalty, epochs=5) for penalty in (0.8, 2.0)),
         *(plan("matching-pursuit", units=400, k=k, epochs=5) for k in (7, 14)),
-        plan("topk-autoencoder", units=1_000, k=14, preset=TOPK),
+        plan("topk-autoencoder", units=1_000, k=14, epochs=10, rate=3e-3),
         *(plan("routed-autoencoder", **ROUTED, **level) for level in ROUTED_LEVELS),
     ]
 

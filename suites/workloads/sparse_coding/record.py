@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from sparsebench.suites.workloads.data import DataError, Digits, digits
+from sparsebench.suites.workloads.data import Digits
 from sparsebench.suites.workloads.sparse_coding import quality
-from sparsebench.suites.workloads.sparse_coding.notebook.conserved_flow import FLOWS, Learned, Settings, learn
+from sparsebench.suites.workloads.sparse_coding.notebook.conserved_flow import FLOWS, Learned, Settings
 from sparsebench.suites.workloads.sparse_coding.trained import TrainedCoder
 
 EPOCHS: dict[str, int] = {"quick": 10, "full": 20}
@@ -36,33 +35,6 @@ def notebook_settings(profile: str) -> list[Settings]:
     if profile not in EPOCHS:
         raise ValueError(f"expected a profile of {', '.join(EPOCHS)}, got {profile!r}")
     return [Settings(flow=flow, epochs=EPOCHS[profile]) for flow in FLOWS]
-
-
-def reproduce(
-    profile: str, data: Path | None, seed: int, progress: Callable[[Settings, int, float], None] | None = None
-) -> list[Learned]:
-    """Train with the notebook's two settings.
-
-    Args:
-        profile: "quick" or "full"; key of EPOCHS.
-        data: folder with MNIST's files, or None for the digits that need no download.
-        seed: of the first dictionary.
-        progress: told the settings, the epoch from 1 and its L1 after every epoch.
-
-    Raises:
-        DataError: if the data are not as expected.
-        DivergedError: if learning left the finite numbers.
-    """
-    images = digits(data)
-
-    def train(settings: Settings) -> Learned:
-        def tell(epoch: int, level: float) -> None:
-            if progress is not None:
-                progress(settings, epoch, level)
-
-        return learn(images, settings, seed, progress=tell)
-
-    return [train(settings) for settings in notebook_settings(profile)]
 
 
 def codes(learned: Learned, images: np.ndarray) -> np.ndarray:
@@ -156,28 +128,3 @@ def save(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     """Write what `artifact` returns to an .npz file, compressed, without pickles."""
     with path.open("wb") as file:  # given a name, NumPy would append .npz to one that ends otherwise
         np.savez_compressed(file, allow_pickle=False, **dict(arrays))
-
-
-def load(path: Path) -> tuple[Learned, dict[str, np.ndarray]]:
-    """Read a file of `save`, or one that a run keeps: the training, and all arrays.
-
-    Raises:
-        DataError: if the file is missing, damaged, or holds something else.
-    """
-    try:
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-        about: dict[str, Any] = json.loads(str(arrays["settings"]))
-        seed, source = int(about.pop("seed")), str(about.pop("source"))
-        learned = Learned(
-            curve=arrays["curve"],
-            dictionary=arrays["dictionary"],
-            thresholds=arrays["thresholds"],
-            settings=Settings(**about),
-            seed=seed,
-            source=source,
-        )
-    except Exception as error:  # zipfile, NumPy, JSON and zlib each have their own
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise DataError(f"expected a saved training at {path}, got {reason}; train again") from error
-    return learned, arrays

@@ -17,7 +17,7 @@ _load = cache(registry.load)
 
 
 def scaled_step(
-    code: Tensor | Representation, images: Tensor, dictionary: Tensor, *, rate: float, epsilon: float
+    code: Representation, images: Tensor, dictionary: Tensor, *, rate: float, epsilon: float
 ) -> tuple[Tensor, float]:
     """Return W + ξ/n · W ⊙ [Oᵀ (e ÷ max(r, ε))], the mean of the rule of one image, and the mean of Σ|e|.
 
@@ -25,7 +25,7 @@ def scaled_step(
     2001). With codes of at most 1 and ξ ≤ 1, W stays positive, and no entry grows by more than ξ times its pixel.
 
     Args:
-        code: O (n, N), strided or held.
+        code: O (n, N), held.
         images: V (n, d).
         dictionary: W (N, d), not changed.
         rate: ξ.
@@ -34,10 +34,10 @@ def scaled_step(
     Returns:
         (N, d); the mean over the images of Σ|v − r|, r = O W.
     """
-    reconstruction = code @ dictionary if isinstance(code, Tensor) else code.matmul(dictionary)
+    reconstruction = code.matmul(dictionary)
     error = images - reconstruction
     ratio = error / reconstruction.clamp_min(epsilon)
-    step = code.t() @ ratio if isinstance(code, Tensor) else code.rmatmul(ratio)
+    step = code.rmatmul(ratio)
     return torch.addcmul(dictionary, dictionary, step, value=rate / len(images)), float(error.abs().sum(1).mean())
 
 
@@ -49,11 +49,9 @@ def sound(level: float, dictionary: Tensor, rate: float) -> float:
     return level if rate <= 1 or bool((dictionary >= 0).all()) else math.inf
 
 
-def held(coder: SparseCoder, code: Tensor) -> Tensor | Representation:
-    """Return a code as learning multiplies it: held if the model names a representation or the code is sparse."""
-    if coder.holder is None and code.layout == torch.strided:
-        return code
-    return _load(coder.holder or "csr").build(code)
+def held(coder: SparseCoder, code: Tensor) -> Representation:
+    """Return a code as learning multiplies it: by the model's representation, else dense, or csr if it is sparse."""
+    return _load(coder.holder or ("dense" if code.layout == torch.strided else "csr")).build(code)
 
 
 def uniform(units: int, pixels: int, low: float, high: float, generator: torch.Generator) -> Tensor:

@@ -50,7 +50,8 @@ class SparseCoder(ABC):
     A code is a torch tensor (n, N): strided where most entries are not zero, `sparse_csr` where few are (int64 indices,
     ascending in a row). Any representation can be built from either; `decode` takes a tensor or a representation.
 
-    A subclass gives `name`, `_start`, `_learn`, `_encode`, `_parameters` and `multiply_adds`. Every draw comes from a
+    A subclass gives `name`, `_start`, `_learn`, `_encode` and `_parameters`, and `multiply_adds` where it is not one
+    product. Every draw comes from a
     CPU generator seeded with `seed`, so that a model begins alike on every device.
 
     A model has a unit: the least power of two that no pixel of the first images exceeds, 1 for digits in [0, 1]. What a
@@ -107,11 +108,11 @@ class SparseCoder(ABC):
         """Return the exponent of the unit, for images like these (n, d)."""
         return power_of(images)
 
-    @abstractmethod
-    def multiply_adds(self) -> int:
-        """Return the multiply-adds of encoding one image, input dense; iterations counted to their limit."""
-
     # What follows from it
+
+    def multiply_adds(self) -> int:
+        """Return the multiply-adds of encoding one dense image, N · d; of iterations as many as allowed."""
+        return self.settings.units * self._pixels_known()
 
     @property
     def dictionary(self) -> Tensor:

@@ -129,17 +129,3 @@ class ConservingFlow(SparseCoder):
     def multiply_adds(self) -> int:
         """Return N · d and one more for each unit and iteration: the product, and the shift's sums at most."""
         return self.settings.units * (self._pixels_known() + ITERATIONS)
-
-
-def conservation(code: Tensor, images: Tensor, flow: float) -> dict[str, float]:
-    """Return how well codes (n, N) conserve the flow of images (n, d): |Σo − f Σv| ÷ f Σv, over images with any ink.
-
-    Returns:
-        mean, p95 (95th percentile) and largest, relative; NaN if all images are blank.
-    """
-    ink = flow * images.double().sum(1)
-    inked = ink > 0
-    off = ((code.double().sum(1) - ink).abs() / ink)[inked]
-    if len(off) == 0:
-        return dict.fromkeys(("mean", "p95", "largest"), float("nan"))
-    return {"mean": float(off.mean()), "p95": float(off.quantile(0.95)), "largest": float(off.max())}

@@ -27,14 +27,12 @@ class DictionarySettings(CoderSettings):
             Ponce and Sapiro 2010, Online learning for matrix factorization, algorithm 2); N² numbers more.
         rate: η of "gradient" at the beginning, at most 1; it falls to a tenth in `fit`.
         memory: images after which the sums of "online" have faded to 1/e.
-        positive_dictionary: whether atoms are kept ≥ 0.
         patience: images without it after which a unit counts as dead and is drawn anew; 0 stands for never.
     """
 
     update: str = "gradient"
     rate: float = 0.3
     memory: float = 10_000.0
-    positive_dictionary: bool = False
     patience: int = 5_000
 
     def __post_init__(self) -> None:
@@ -59,7 +57,7 @@ class DictionaryLearner(SparseCoder):
         inked = images[images.norm(dim=1) > 0]
         noise = torch.randn(units, pixels, generator=generator, dtype=self.dtype).to(self.device)
         noise /= noise.norm(dim=1, keepdim=True)
-        atoms = noise.abs() if self.settings.positive_dictionary else noise.clone()
+        atoms = noise.clone()
         if len(inked):
             order = torch.randperm(len(inked), generator=generator)[:units].to(self.device)
             chosen = inked[order] / inked[order].norm(dim=1, keepdim=True)
@@ -104,7 +102,7 @@ class DictionaryLearner(SparseCoder):
         self._idle += len(images)
         self._idle[places[values != 0]] = 0
         if self.settings.patience:
-            self._redraw(images, error)
+            self._redraw(error)
         return level
 
     def _step(self, gradient: Tensor, energy: Tensor, count: int) -> None:
@@ -124,16 +122,15 @@ class DictionaryLearner(SparseCoder):
             better = atom + (self._moments[unit] - self._pairs[unit] @ self._dictionary) / diagonal[unit]
             self._dictionary[unit] = self._normalised(better[None], atom[None])[0]
 
-    def _redraw(self, images: Tensor, error: Tensor) -> None:
+    def _redraw(self, error: Tensor) -> None:
         dead = (self._idle > self.settings.patience).nonzero().squeeze(1)
         if len(dead) == 0:
             return
         squares = error.square().sum(1)
-        worst = squares.topk(min(len(dead), len(images))).indices
+        worst = squares.topk(min(len(dead), len(error))).indices
         worst = worst[squares[worst] > 0]
         dead = dead[: len(worst)]
-        source = images[worst] if self.settings.positive_dictionary else error[worst]
-        self._dictionary[dead] = self._normalised(source, self._dictionary[dead])
+        self._dictionary[dead] = self._normalised(error[worst], self._dictionary[dead])
         self._idle[dead] = 0
         self._energy[dead] = 0
         if self.settings.update == "online":
@@ -141,9 +138,7 @@ class DictionaryLearner(SparseCoder):
             self._pairs[:, dead] = 0
 
     def _normalised(self, atoms: Tensor, otherwise: Tensor | None = None) -> Tensor:
-        """Return atoms of norm 1, ≥ 0 if the settings say so; where nothing is left, the row of `otherwise`."""
-        if self.settings.positive_dictionary:
-            atoms = atoms.clamp_min(0.0)
+        """Return atoms of norm 1; where nothing is left, the row of `otherwise`."""
         norms = atoms.norm(dim=1, keepdim=True)
         scaled = atoms / norms.clamp_min(1e-12)
         return scaled if otherwise is None else torch.where(norms > 1e-12, scaled, otherwise)

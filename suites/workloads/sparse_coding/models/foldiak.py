@@ -103,12 +103,11 @@ class Foldiak(SparseCoder):
         code = self._encode(images)
         self._thresholds = self._thresholds + left * s.gamma * (code.mean(0) - s.activity)
         stored = held(self, code)
-        error = images - (stored @ self._dictionary if isinstance(stored, Tensor) else stored.matmul(self._dictionary))
+        error = images - stored.matmul(self._dictionary)
         self._seen += 1
         if int(self._seen) > s.settling:
             weights = (code * code.sum(1, keepdim=True)).sum(0).clamp_min(1.0)
-            right = torch.cat((images, error), 1)
-            both = stored.t() @ right if isinstance(stored, Tensor) else stored.rmatmul(right)
+            both = stored.rmatmul(torch.cat((images, error), 1))
             won, missed = both[:, : images.shape[1]], both[:, images.shape[1] :]
             self._dictionary = self._dictionary + left * s.decoding * missed / weights.unsqueeze(1)
             self._forward = self._forward + left * s.beta / n * (won - code.sum(0).unsqueeze(1) * self._forward)

@@ -90,8 +90,6 @@ class GradientDream(SparseCoder):
     def _decoded(self, code: Tensor, dictionary: Tensor) -> Tensor:
         """Return code @ W, multiplied by the representation; so is the gradient of W. The code's is g Wᵀ."""
         stored = held(self, code.detach())
-        if isinstance(stored, Tensor):
-            raise TypeError(f"expected a code held by {self.holder}, got a tensor")
         through = autograd.matmul(stored, dictionary, stored.values.detach() if stored.trains() else None)
         # the same product with W held fixed adds its gradient to the code, and nothing to the result
         fixed = code @ dictionary.detach()

@@ -106,7 +106,3 @@ class KWinners(SparseCoder):
 
     def _parameters(self) -> dict[str, Tensor]:
         return {"dictionary": self._dictionary, "won": self._won}
-
-    def multiply_adds(self) -> int:
-        """Return N · d: one product with the dictionary; choosing compares only."""
-        return self.settings.units * self._pixels_known()

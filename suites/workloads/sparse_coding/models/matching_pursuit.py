@@ -38,5 +38,5 @@ class MatchingPursuit(DictionaryLearner):
         return omp(images, self._dictionary, self.settings.k, warn=warn)
 
     def multiply_adds(self) -> int:
-        """Return those of plain OMP; `omp_multiply_adds` knows Batch-OMP's too."""
+        """Return those of plain OMP."""
         return omp_multiply_adds(self.settings.units, self._pixels_known(), self.settings.k)

@@ -80,23 +80,12 @@ def choice_multiply_adds(pool: int, active: int, shrink: Shrink = ()) -> int:
     return total
 
 
-def least_squares(images: Tensor, dictionary: Tensor, places: Tensor) -> Tensor:
+def least_squares_gram(images: Tensor, dictionary: Tensor, gram: Tensor, places: Tensor) -> Tensor:
     """Return the values (n, k) with which the atoms at places (n, k) come nearest to images (n, d) in squared error.
 
-    A closed form: one k×k system an image, k·d multiply-adds for the right side and k³/6 + k² for the solution, if
-    the Gram matrix of the atoms is at hand, as it is for a group; k²·d/2 more if not.
+    A closed form: one k×k system an image, from the inner products of the atoms (M, M) at hand, k·d multiply-adds for
+    the right side and k³/6 + k² for the solution.
     """
-    values = []
-    for image, place in zip(images.split(CHUNK), places.split(CHUNK), strict=True):
-        atoms = dictionary[place]
-        gram = atoms @ atoms.transpose(1, 2)
-        gram.diagonal(dim1=1, dim2=2).add_(JITTER)
-        values.append(_solve(gram, (atoms @ image.unsqueeze(2))))
-    return torch.cat(values) if values else images.new_zeros(places.shape)
-
-
-def least_squares_gram(images: Tensor, dictionary: Tensor, gram: Tensor, places: Tensor) -> Tensor:
-    """Return what `least_squares` returns, the inner products of the atoms (M, M) given: only the right side is new."""
     values = []
     for image, place in zip(images.split(CHUNK), places.split(CHUNK), strict=True):
         inner = gram[place.unsqueeze(2), place.unsqueeze(1)]

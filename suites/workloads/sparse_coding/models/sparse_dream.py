@@ -78,7 +78,3 @@ class SparseDream(SparseCoder):
 
     def _parameters(self) -> dict[str, Tensor]:
         return {"dictionary": self._dictionary, "thresholds": self._thresholds}
-
-    def multiply_adds(self) -> int:
-        """Return N · d: one product with the dictionary."""
-        return self.settings.units * self._pixels_known()

@@ -171,9 +171,6 @@ class TopKAutoencoder(SparseCoder):
         own = self.settings
         self._adam.zero_grad()
         loss.backward()
-        if self.elapsed > 1 - own.frozen:
-            for name in ("dictionary", "pixel_bias"):
-                self._weights[name].grad = None
         taken = float(self._adam.state[self._weights["dictionary"]]["step"])
         rise = min(1.0, (taken + 1) / (own.warm + 1))
         self._adam.param_groups[0]["lr"] = own.rate * rise * (0.5 + 0.5 * math.cos(math.pi * self.elapsed))

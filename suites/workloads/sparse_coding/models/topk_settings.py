@@ -1,4 +1,4 @@
-"""Define the settings of the TopK autoencoder, and name those that were chosen for MNIST."""
+"""Define the settings of the TopK autoencoder, and say how those of `plans` were chosen for MNIST."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sparsebench.suites.workloads.sparse_coding.models.coder import CoderSetting
 
 @dataclass(frozen=True, kw_only=True)
 class TopKSettings(CoderSettings):
-    """Settings of the TopK autoencoder; PRESETS has those that were chosen for MNIST.
+    """Settings of the TopK autoencoder.
 
     Attributes:
         k: entries of each code.
@@ -24,7 +24,6 @@ class TopKSettings(CoderSettings):
         squared: the share of `fit` that learns by the squared error, uncut; what remains learns by Σ|v − r|, r cut to
             [0, 1]. `partial_fit` learns by the first, unless the share is 0. With 1, `decode` does not cut either.
         leak: the part of its distance from [0, 1] that a pixel outside keeps in Σ|v − r|, to have a gradient.
-        frozen: the share of `fit`, at its end, in which only the encoder learns.
         dead_after: images after which a unit that none of them used counts as dead.
         auxiliary: weight of the auxiliary loss on dead units.
         auxiliary_active: dead units that an image may use in it.
@@ -38,7 +37,6 @@ class TopKSettings(CoderSettings):
     warm: int = 100
     squared: float = 0.25
     leak: float = 0.005
-    frozen: float = 0.0
     dead_after: int = 10_000
     auxiliary: float = 1 / 32
     auxiliary_active: int = 32
@@ -56,19 +54,13 @@ class TopKSettings(CoderSettings):
             raise ValueError(f"expected a hidden layer or a direct one, got hidden {self.hidden}, direct {self.direct}")
         if not (math.isfinite(self.rate) and self.rate > 0) or self.warm < 0:
             raise ValueError(f"expected a rate above 0 and warm of at least 0, got {self.rate} and {self.warm}")
-        if not (0 <= self.squared <= 1 and 0 <= self.leak <= 1 and 0 <= self.frozen < 1):
-            raise ValueError(f"expected squared, leak and frozen as shares in [0, 1], got {self}")
+        if not (0 <= self.squared <= 1 and 0 <= self.leak <= 1):
+            raise ValueError(f"expected squared and leak as shares in [0, 1], got {self}")
         if min(self.dead_after, self.auxiliary_active) < 1 or self.auxiliary < 0:
             raise ValueError(f"expected dead_after, auxiliary_active ≥ 1 and auxiliary ≥ 0, got {self}")
 
 
-PRESETS: dict[tuple[int, int], TopKSettings] = {
-    (100, 7): TopKSettings(units=100, k=7, epochs=15),
-    (100, 14): TopKSettings(units=100, k=14, epochs=15),
-    (1000, 14): TopKSettings(units=1000, k=14, epochs=10, rate=3e-3),
-}
-
-"""By units and k, for MNIST's 60,000 training images. Clipped L1 on the 10,000 test images (mean ± sd of seeds 0 to 2;
+"""Chosen for MNIST's 60,000 training images. Clipped L1 on the 10,000 test images (mean ± sd of seeds 0 to 2;
 seed 0 alone for 1,000 units), dead units among them, and the training's CPU seconds on one thread of a busy machine:
 
     100,  k = 7:   32.36 ± 0.07, none, 36 s    OMP on the dictionary of seed 0: 55.8
@@ -80,18 +72,3 @@ Chosen on the last 5,000 training images (N = 100, k = 7, 8 epochs, random first
 hidden layer of 512, for half as much time again: 34.9. Learned by squared error alone (k = 7): 47.5, and 11 % more
 squared error than OMP on that dictionary, 9 % with a hidden layer of 512 and a frozen end; what is missing then is the
 choice of units rather than their values."""
-
-SHORT: dict[str, int] = {"epochs": 10, "batch": 64, "warm": 20}
-"""What a short training on 3,000 images takes instead: at batches of 256 it would have too few steps."""
-
-
-def preset(units: int, k: int) -> TopKSettings:
-    """Return the settings chosen for N units of which k are active.
-
-    Raises:
-        ValueError: if none were.
-    """
-    if (units, k) not in PRESETS:
-        known = ", ".join(str(pair) for pair in PRESETS)
-        raise ValueError(f"expected units and k of {known}, got {(units, k)}; make TopKSettings of your own")
-    return PRESETS[units, k]

@@ -27,17 +27,6 @@ from sparsebench.suites.workloads.sparse_coding.models.coder import DivergedErro
 from sparsebench.suites.workloads.sparse_coding.notebook.holding import loop_holding
 from sparsebench.suites.workloads.sparse_coding.notebook.loops import Loop, epoch_compiled
 
-__all__ = [
-    "FLOWS",
-    "DivergedError",
-    "Learned",
-    "Progress",
-    "Settings",
-    "initial_dictionary",
-    "learn",
-    "one_epoch",
-]
-
 FLOWS: tuple[float, ...] = (0.2, 1e-4)
 """The notebook's two settings of f."""
 
@@ -157,26 +146,6 @@ def learn(
         seed=seed,
         source=digits.source,
     )
-
-
-def one_epoch(
-    images: np.ndarray, dictionary: np.ndarray, thresholds: np.ndarray, settings: Settings, loop: Loop = epoch_compiled
-) -> tuple[float, np.ndarray, np.ndarray]:
-    """Return what one epoch makes of copies: the throughput of a loop, with all that shows whether it is right.
-
-    Args:
-        images: float64 (n, pixels).
-        dictionary: W, float64 (units, pixels); not changed.
-        thresholds: t, float64 (units,); not changed.
-        settings: their rates and flow count; units, epochs and images do not.
-        loop: `epoch_numpy` is the plain one, `epoch_compiled` the fast one.
-
-    Returns:
-        the mean over the images of Σ|v − r|; W and t after the epoch.
-    """
-    learned, raised = dictionary.copy(), thresholds.copy()
-    level = loop(learned, raised, images, settings.rate, settings.gamma, settings.flow, settings.epsilon)
-    return float(level), learned, raised
 
 
 def _fault(level: float, dictionary: np.ndarray, thresholds: np.ndarray) -> str | None:

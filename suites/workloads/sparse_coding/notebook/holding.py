@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import numba
 import numpy as np
 import torch
 from torch import Tensor
 
 from sparsebench.representations import registry
 from sparsebench.representations.base import Representation, Spec
-from sparsebench.suites.workloads.sparse_coding.notebook.loops import Loop
+from sparsebench.suites.workloads.sparse_coding.notebook.loops import Loop, epoch_numpy
 
 Decode = Callable[[Tensor, Tensor], Tensor]
 """(code (1, units), dictionary (units, pixels)) -> code @ dictionary (1, pixels)."""
@@ -69,69 +68,19 @@ def _by_values(cls: type[Representation], units: int) -> Decode:
 
 
 def loop_holding(name: str, units: int) -> Loop:
-    """Return one epoch, as `loops.epoch_compiled`, in which r = o @ W is computed by a representation's matmul.
-
-    Encoding and learning are compiled, and the same whichever representation decodes.
+    """Return one epoch, as `loops.epoch_numpy`, in which r = o @ W is computed by a representation's matmul.
 
     Raises:
         ValueError: as `decoder`.
     """
     decode, _ = decoder(name, units)
 
-    def epoch(
-        dictionary: np.ndarray,
-        thresholds: np.ndarray,
-        images: np.ndarray,
-        rate: float,
-        gamma: float,
-        flow: float,
-        epsilon: float,
-    ) -> float:
+    def epoch(dictionary: np.ndarray, thresholds: np.ndarray, images: np.ndarray, *rates: float) -> float:
         weights = torch.from_numpy(dictionary)  # the same memory: the representation sees every change
-        code = torch.empty(1, len(dictionary), dtype=torch.float64)
-        o = code.numpy()[0]
-        total = 0.0
-        for v in images:
-            _encode(dictionary, thresholds, v, o)
-            r = decode(code, weights).numpy()[0]
-            total += _update(dictionary, thresholds, v, o, r, rate, gamma, flow, epsilon)
-        return total / len(images)
+
+        def decoded(code: np.ndarray) -> np.ndarray:
+            return decode(torch.from_numpy(code)[None], weights).numpy()[0]
+
+        return epoch_numpy(dictionary, thresholds, images, *rates, decode=decoded)
 
     return epoch
-
-
-@numba.njit
-def _encode(dictionary: np.ndarray, thresholds: np.ndarray, v: np.ndarray, o: np.ndarray) -> None:
-    for unit in range(len(thresholds)):
-        drive = -thresholds[unit]
-        for pixel in range(len(v)):
-            if v[pixel] != 0.0:
-                drive += dictionary[unit, pixel] * v[pixel]
-        o[unit] = 1.0 / (1.0 + np.exp(-drive))
-
-
-@numba.njit
-def _update(
-    dictionary: np.ndarray,
-    thresholds: np.ndarray,
-    v: np.ndarray,
-    o: np.ndarray,
-    r: np.ndarray,
-    rate: float,
-    gamma: float,
-    flow: float,
-    epsilon: float,
-) -> float:
-    """Change the dictionary and the thresholds in place; return Σ|v − r|."""
-    gain = np.empty(len(v))
-    level = 0.0
-    for pixel in range(len(v)):
-        e = v[pixel] - r[pixel]
-        level += abs(e)
-        gain[pixel] = rate * e / max(r[pixel], epsilon)
-    surplus = gamma * (o.sum() - flow * v.sum())
-    for unit in range(len(o)):
-        for pixel in range(len(v)):
-            dictionary[unit, pixel] += dictionary[unit, pixel] * o[unit] * gain[pixel]
-        thresholds[unit] += surplus * o[unit]
-    return level

@@ -2,39 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Callable
 
 import numba
 import numpy as np
 
+Loop = Callable[[np.ndarray, np.ndarray, np.ndarray, float, float, float, float], float]
+"""One epoch, given W (units, pixels), t (units,), images v (n, pixels), ξ, γ, f and ε, all of it float64.
 
-class Loop(Protocol):
-    """One epoch: changes the dictionary and the thresholds in place and returns the mean L1 per image."""
-
-    def __call__(
-        self,
-        dictionary: np.ndarray,
-        thresholds: np.ndarray,
-        images: np.ndarray,
-        rate: float,
-        gamma: float,
-        flow: float,
-        epsilon: float,
-    ) -> float:
-        """Learn from every image once.
-
-        Args:
-            dictionary: W, float64 (units, pixels), changed in place.
-            thresholds: t, float64 (units,), changed in place.
-            images: v, float64 (n, pixels).
-            rate: ξ.
-            gamma: γ.
-            flow: f.
-            epsilon: the smallest reconstruction that an error is divided by.
-
-        Returns:
-            the mean over the images of Σ|v − r|, each taken before the image changed anything.
-        """
+It learns from every image once, changing W and t in place, and returns the mean over the images of Σ|v − r|, each taken
+before the image changed anything. ε is the smallest reconstruction that an error is divided by.
+"""
 
 
 def epoch_numpy(
@@ -45,13 +23,17 @@ def epoch_numpy(
     gamma: float,
     flow: float,
     epsilon: float,
+    decode: Callable[[np.ndarray], np.ndarray] | None = None,
 ) -> float:
-    """Learn from every image once, as the rules are written; see Loop. Slow: the compiled one is held to it."""
+    """Learn from every image once, as the rules are written; see Loop. Slow: the compiled one is held to it.
+
+    `decode` may compute r (pixels,) from o (units,) in another way than o @ W.
+    """
     total = 0.0
     with np.errstate(over="ignore", invalid="ignore"):  # a network that diverges is told from its result
         for v in images:
             o = 1.0 / (1.0 + np.exp(-(dictionary @ v - thresholds)))
-            r = o @ dictionary
+            r = o @ dictionary if decode is None else decode(o)
             e = v - r
             total += float(np.abs(e).sum())
             dictionary += rate * dictionary * np.outer(o, e / np.maximum(r, epsilon))

@@ -14,7 +14,7 @@ from sparsebench.representations.base import Representation, Spec
 from sparsebench.suites.cell import Case
 from sparsebench.suites.workloads.data import Digits
 from sparsebench.suites.workloads.problem import Action, Problem
-from sparsebench.suites.workloads.sparse_coding.notebook.conserved_flow import Settings, initial_dictionary, one_epoch
+from sparsebench.suites.workloads.sparse_coding.notebook.conserved_flow import Settings, initial_dictionary
 from sparsebench.suites.workloads.sparse_coding.notebook.loops import Loop, epoch_compiled, epoch_numpy
 
 
@@ -35,8 +35,13 @@ class NotebookEpochProblem(Problem):
         return Spec(operation="build", shape=tuple(self.tensor.shape), dtype=self.tensor.dtype, device="cpu")
 
     def _run(self, loop: Loop) -> Action:
-        thresholds = np.zeros(self.settings.units)
-        return lambda: one_epoch(self._images, self._dictionary, thresholds, self.settings, loop)
+        s = self.settings
+
+        def run() -> tuple[float, np.ndarray, np.ndarray]:
+            w, t = self._dictionary.copy(), np.zeros(s.units)
+            return loop(w, t, self._images, s.rate, s.gamma, s.flow, s.epsilon), w, t
+
+        return run
 
     def references(self) -> Mapping[str, Action]:
         """Return the plain NumPy loop."""

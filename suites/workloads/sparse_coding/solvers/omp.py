@@ -93,20 +93,16 @@ def _pursue(x: Tensor, atoms: Tensor, gram: Tensor, k: int) -> tuple[Tensor, Ten
     return torch.from_numpy(places), torch.from_numpy(values), short
 
 
-def omp_multiply_adds(units: int, pixels: int, k: int, *, batch: bool = False) -> int:
-    """Return the multiply-adds of one image.
+def omp_multiply_adds(units: int, pixels: int, k: int) -> int:
+    """Return the multiply-adds of one image by plain OMP.
 
-    Plain: for each atom the correlations N·d, the products with the i atoms before it i·d, a row of the Cholesky factor
-    i²/2, two triangular solves i², and the residual i·d. Batch-OMP: D x once, then for each atom the correlations i·N
-    from the Gram matrix, which is at hand, and the same small solves.
+    For each atom the correlations N·d, the products with the i atoms before it i·d, a row of the Cholesky factor
+    i²/2, two triangular solves i², and the residual i·d.
 
     Args:
         units: N.
         pixels: d.
         k: atoms chosen.
-        batch: whether Batch-OMP is meant.
     """
     small = sum(i * i // 2 + (i + 1) ** 2 for i in range(k))
-    if batch:
-        return units * pixels + units * sum(range(1, k)) + small
     return k * units * pixels + sum((2 * i + 1) * pixels for i in range(k)) + small
