@@ -89,6 +89,19 @@ class SparseModule(nn.Module):
             return self.representation.to_dense()
         return autograd.to_dense(self._held, values)
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set anything but `weight`, as what fuses, ties or replaces weights would.
+
+        Raises:
+            AttributeError: for `weight`.
+        """
+        if name == "weight":
+            raise AttributeError(
+                f"expected the weight of a stored layer to be left alone, got a {type(value).__name__} in its "
+                f"place; write into `values`, or change the dense layer and convert it then"
+            )
+        super().__setattr__(name, value)
+
     def extra_repr(self) -> str:
         """Return name, shape, and bytes."""
         held = self._held
