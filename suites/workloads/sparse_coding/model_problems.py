@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sparsebench.representations.base import Representation, Spec
+from sparsebench.representations.base import Representation
 from sparsebench.representations.formats.dense import Dense
 from sparsebench.suites.cell import DTYPES, Case
 from sparsebench.suites.workloads.problem import Action, Problem, Quality
@@ -36,9 +36,6 @@ class ModelProblem(Problem):
     Its quality is that of the model on all test images, whichever of them are timed: rows of one model agree.
     """
 
-    operation = "matmul"
-    """What a representation is asked, for its Spec."""
-
     def __init__(self, case: Case, device: str, trained: TrainedCoder, images: Tensor) -> None:
         """Take a model and images (n, d)."""
         self.case, self.device, self.trained = case, device, trained
@@ -46,16 +43,6 @@ class ModelProblem(Problem):
         self.coder = copied(trained.coder, device, dtype)
         self.images = images.to(device, dtype)
         self.tensor = strided(self.coder.encode(self.images))
-
-    def spec(self) -> Spec:
-        """Ask for the operation on the code (n, N)."""
-        return Spec(
-            operation=self.operation,
-            shape=tuple(self.tensor.shape),
-            dtype=self.tensor.dtype,
-            device=self.device,
-            pattern=self.case.pattern,
-        )
 
     def references(self) -> Mapping[str, Action]:
         """Return decoding the dense code."""
@@ -70,14 +57,10 @@ class ModelProblem(Problem):
         """Return the result, strided."""
         return (result.to_dense() if isinstance(result, Representation) else result.detach(),)
 
-    def oracle(self) -> tuple[Tensor, ...]:
-        """Return the dense code decoded in float64."""
-        return (self._exact,)
-
-    @cached_property
-    def _exact(self) -> Tensor:
+    def exact(self) -> tuple[Tensor, ...]:
+        """Compute the dense code decoded in float64."""
         exact = copied(self.trained.coder, self.device, torch.float64)
-        return exact.decode(Dense.build(self.tensor.double())).detach()
+        return (exact.decode(Dense.build(self.tensor.double())).detach(),)
 
     def useful_flops(self) -> float:
         """Return 2 · entries · pixels."""
@@ -114,21 +97,13 @@ class EncodeModelProblem(ModelProblem):
         """Return encoding into a new representation; `built` is not used."""
         return lambda: cls.build(self.coder.encode(self.images), self.case.pattern)
 
-    def oracle(self) -> tuple[Tensor, ...]:
+    def exact(self) -> tuple[Tensor, ...]:
         """Return the code that the model gave before."""
         return (self.tensor.double(),)
 
     def useful_flops(self) -> float:
         """Return 2 · multiply-adds of the model, as it counts them."""
         return 2.0 * len(self.images) * self.coder.multiply_adds()
-
-    def native_parts(self) -> tuple[str, ...]:
-        """Return none: it stands on the build alone."""
-        return ()
-
-    def builds_inside(self) -> bool:
-        """Return True."""
-        return True
 
     def artifact(self, result: Any) -> tuple[str, Mapping[str, np.ndarray]] | None:
         """Return what the report draws; see record.model_artifact."""

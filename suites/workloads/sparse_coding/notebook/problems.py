@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sparsebench.representations.base import Representation, Spec
+from sparsebench.representations.base import Representation
 from sparsebench.suites.cell import DTYPES, Case
 from sparsebench.suites.workloads.problem import Action, Problem, Quality
 from sparsebench.suites.workloads.sparse_coding import quality
@@ -43,9 +43,6 @@ class CodeProblem(Problem):
     The code is made on the CPU whatever the device, so that a case means the same everywhere.
     """
 
-    operation = "matmul"
-    """What a representation is asked, for its Spec."""
-
     def __init__(self, case: Case, device: str, batch: Batch) -> None:
         self.case, self.device, self.settings = case, device, batch.settings
         self._trivial = batch.trivial
@@ -57,16 +54,6 @@ class CodeProblem(Problem):
         self.images = batch.images.to(device, dtype)
         self.dictionary = batch.dictionary.to(device, dtype)
         self.thresholds = batch.thresholds.to(device, dtype)
-
-    def spec(self) -> Spec:
-        """Ask for the operation on the code (n, units)."""
-        return Spec(
-            operation=self.operation,
-            shape=tuple(self.tensor.shape),
-            dtype=self.tensor.dtype,
-            device=self.device,
-            pattern=self.case.pattern,
-        )
 
     def outputs(self, result: Any) -> tuple[Tensor, ...]:
         """Return the result as a tuple."""
@@ -102,13 +89,9 @@ class DecodeProblem(CodeProblem):
         """Return built @ W."""
         return lambda: built.matmul(self.dictionary)
 
-    def oracle(self) -> tuple[Tensor, ...]:
-        """Return r in float64."""
-        return (self._exact,)
-
-    @cached_property
-    def _exact(self) -> Tensor:
-        return self.tensor.double() @ self.dictionary.double()
+    def exact(self) -> tuple[Tensor, ...]:
+        """Compute r in float64."""
+        return (self.tensor.double() @ self.dictionary.double(),)
 
     def useful_flops(self) -> float:
         """Return 2 · entries · pixels."""
@@ -139,25 +122,13 @@ class EncodeProblem(CodeProblem):
         """Return the code, strided."""
         return (result.to_dense() if isinstance(result, Representation) else result,)
 
-    def oracle(self) -> tuple[Tensor, ...]:
-        """Return the code in float64, its largest entries chosen in float64 too."""
-        return (self._exact,)
-
-    @cached_property
-    def _exact(self) -> Tensor:
-        return operations.encode(self.images.double(), self.dictionary.double(), self.thresholds.double(), self.kept)
+    def exact(self) -> tuple[Tensor, ...]:
+        """Compute the code in float64, its largest entries chosen in float64 too."""
+        return (operations.encode(self.images.double(), self.dictionary.double(), self.thresholds.double(), self.kept),)
 
     def useful_flops(self) -> float:
         """Return those of V Wᵀ, which is dense: 2 · images · pixels · units."""
         return 2.0 * self.images.numel() * len(self.dictionary)
-
-    def native_parts(self) -> tuple[str, ...]:
-        """Return none: it stands on the build alone."""
-        return ()
-
-    def builds_inside(self) -> bool:
-        """Return True."""
-        return True
 
 
 class LearnProblem(CodeProblem):
@@ -193,12 +164,8 @@ class LearnProblem(CodeProblem):
         """Return the step, which leaves W and t as they are and returns new ones."""
         return lambda: self._step(built.matmul, built.rmatmul, self.tensor.dtype)
 
-    def oracle(self) -> tuple[Tensor, ...]:
-        """Return W', t' and the product behind them in float64."""
-        return self._exact
-
-    @cached_property
-    def _exact(self) -> tuple[Tensor, ...]:
+    def exact(self) -> tuple[Tensor, ...]:
+        """Compute W', t' and the product behind them in float64."""
         code = self.tensor.double()
         return self._step(lambda x: code @ x, lambda x: code.t() @ x, torch.float64)
 
