@@ -12,7 +12,7 @@ from typing import Any, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
+from torch._subclasses.fake_tensor import FakeTensor
 
 from sparsebench.kernels.plane_conv.geometry import Pair
 from sparsebench.representations._derived_conv import output_size
@@ -36,6 +36,43 @@ def _as_stored(function: Callable[_P, _T]) -> Callable[_P, _T]:
     return run
 
 
+class _Last(torch.autograd.Function):
+    """Pass a gradient on that cannot be differentiated again, and say so when that is tried."""
+
+    @staticmethod
+    def forward(ctx: Any, gradient: Tensor, *sources: Tensor | None) -> Tensor:
+        return gradient.view_as(gradient)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        raise RuntimeError(
+            "expected a stored product to be differentiated once, got a second time, which it has no kernels for; use "
+            "the dense layer"
+        )
+
+
+def _once(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Run a backward pass so that its gradients refuse to be differentiated with regard to whatever they come from.
+
+    torch's `once_differentiable` does so in `backward` only: torch.autograd.functional.hessian would find zeros.
+    """
+
+    @wraps(function)
+    def run(ctx: Any, g: Tensor) -> Any:
+        with torch.no_grad():
+            results = function(ctx, g)
+        if not torch.is_grad_enabled():
+            return results
+        return tuple(
+            _Last.apply(one, g, *ctx.saved_tensors)  # type: ignore[no-untyped-call]  # torch leaves it without types
+            if isinstance(one, Tensor)
+            else one
+            for one in results
+        )
+
+    return run
+
+
 class _Matmul(torch.autograd.Function):
     """y = S(values) @ x, with dx = Sᵀ @ g and dvalues = (g @ xᵀ) at the stored positions."""
 
@@ -46,7 +83,7 @@ class _Matmul(torch.autograd.Function):
         return _whole(ctx.holder.matmul(x.detach()))
 
     @staticmethod
-    @once_differentiable
+    @_once
     @_as_stored
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         x, _ = ctx.saved_tensors
@@ -69,7 +106,7 @@ class _Conv2d(torch.autograd.Function):
         return _whole(ctx.holder.conv2d(x.detach(), **options))
 
     @staticmethod
-    @once_differentiable
+    @_once
     @_as_stored
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
         x, _ = ctx.saved_tensors
@@ -89,7 +126,7 @@ class _Weight(torch.autograd.Function):
         return _whole(ctx.holder.to_dense())
 
     @staticmethod
-    @once_differentiable
+    @_once
     @_as_stored
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None]:
         # only sampled_matmul knows where the values stand and in which order: one factor is the identity
@@ -120,6 +157,19 @@ def _whole(result: Tensor) -> Tensor:
     return result.new_empty(0).set_(result.untyped_storage(), result.storage_offset(), result.shape, result.stride())
 
 
+def _refuse_tracers(representation: Representation, x: Tensor) -> None:
+    """Raise NotImplementedError where a tracer looks on: it would record constants, or tensors without memory."""
+    keys = torch._C._TorchDispatchModeKey
+    modes = (torch._C._get_dispatch_mode(key) for key in (keys.FAKE, keys.PROXY, keys.FUNCTIONAL))
+    fake = isinstance(x, FakeTensor) or any(mode is not None for mode in modes)
+    recorded = torch._C._get_tracing_state() is not None  # by torch.jit.trace, which could not be saved in any case
+    if recorded or (fake and not type(representation).traceable):
+        raise NotImplementedError(
+            f"expected tensors with values, got those of a tracer (torch.export, torch.jit.trace, make_fx), which "
+            f"cannot follow {representation.name}; run the model eagerly or by torch.compile, or trace the dense one"
+        )
+
+
 def _lowered(representation: Representation, x: Tensor) -> tuple[Tensor, torch.dtype | None]:
     """Return x in the stored dtype and the dtype to give the result in, where autocast is on; else x and None.
 
@@ -147,9 +197,10 @@ def matmul(representation: Representation, x: Tensor, values: Tensor | None = No
         (m, n), strided; in the dtype of autocast where that is on. It can be differentiated once.
 
     Raises:
-        NotImplementedError: if values are given and the representation does not train.
+        NotImplementedError: if values are given and the representation does not train, or a tracer looks on.
         ValueError: if shapes do not match.
     """
+    _refuse_tracers(representation, x)
     leaf = _leaf(representation, values)
     columns = representation.matrix_shape[1]
     if x.dim() != 2 or x.shape[0] != columns:
@@ -182,9 +233,10 @@ def conv2d(
         (n, out, h', w'); in the dtype of autocast where that is on. It can be differentiated once.
 
     Raises:
-        NotImplementedError: if values are given and the representation does not train.
+        NotImplementedError: if values are given and the representation does not train, or a tracer looks on.
         ValueError: if the representation is no 4-D weight, or shapes or sizes do not fit.
     """
+    _refuse_tracers(representation, x)
     leaf = _leaf(representation, values)
     if len(representation.shape) != 4:
         raise ValueError(f"expected a weight (out, in, kh, kw), got shape {representation.shape}; store a 4-D tensor")
@@ -202,9 +254,10 @@ def to_dense(representation: Representation, values: Tensor) -> Tensor:
     """Return the dense tensor of `shape` around values, so that its gradient flows to them, at the stored places.
 
     Raises:
-        NotImplementedError: in the backward pass, if the representation does not train.
+        NotImplementedError: if a tracer looks on; in the backward pass, if the representation does not train.
         ValueError: if the values do not fit.
     """
+    _refuse_tracers(representation, values)
     result = _Weight.apply(_leaf(representation, values), representation)  # type: ignore[no-untyped-call]  # as above
     return _tensor(result, representation, "to_dense", None)
 

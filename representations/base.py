@@ -81,6 +81,8 @@ class Representation(ABC):
     """Importable modules that it needs; where one is missing the status is `not_installed`."""
     dense_storage: ClassVar[bool] = False
     """True if it stores every element by design. Declared, so that nothing densifies silently."""
+    traceable: ClassVar[bool] = False
+    """True if torch.export can follow its products: they are torch's own operations on strided tensors alone."""
 
     def __init__(self, source: Tensor) -> None:
         """Remember shape, dtype and device of the tensor that is stored; the tensor itself is not kept."""

@@ -5,7 +5,6 @@ Every candidate is compared with a plain product before it may win.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from functools import cache
 
@@ -15,11 +14,11 @@ import scipy
 import torch
 from torch import Tensor
 
-from sparsebench.kernels import choices
 from sparsebench.kernels.block_sparse import cpu_launch
 from sparsebench.kernels.block_sparse.cpu_launch import Choice
 from sparsebench.kernels.block_sparse.layout import BlockIndex
-from sparsebench.kernels.common import jit
+from sparsebench.kernels.common import choices, jit
+from sparsebench.kernels.common.timing import fastest
 from sparsebench.kernels.microkernels import blas, host, mkl
 
 PRODUCTS: tuple[str, ...] = ("dsd", "dsdᵀ", "dds", "ddsᵀ", "sdd", "sddᵀ")
@@ -28,7 +27,6 @@ PRODUCTS: tuple[str, ...] = ("dsd", "dsdᵀ", "dds", "ddsᵀ", "sdd", "sddᵀ")
 _SIDE, _DENSITY = 1024, 0.1
 _SMALL = 1 << 22
 """Multiplications below which nothing is measured: the default takes well below a millisecond."""
-_ROUNDS = 5
 _TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-12, torch.float16: 1e-2, torch.bfloat16: 5e-2}
 
 
@@ -130,16 +128,7 @@ def _fastest(product: str, block: tuple[int, int], dtype: torch.dtype, n: int, c
         raise RuntimeError(
             f"expected one of {len(candidates)} candidates for {product} to be right, got none; report it"
         )
-    times = dict.fromkeys(right, float("inf"))
-    for _ in range(_ROUNDS):  # in turn: what disturbs the machine for a while disturbs all of them
-        for candidate in right:
-            begin = time.perf_counter()
-            run(candidate)
-            times[candidate] = min(times[candidate], time.perf_counter() - begin)
-        least = min(times.values())
-        times = {candidate: seconds for candidate, seconds in times.items() if seconds < 2 * least}
-        right = list(times)
-    return min(times, key=lambda candidate: times[candidate])
+    return fastest(right, run)
 
 
 def _problem(

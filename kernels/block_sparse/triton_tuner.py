@@ -26,7 +26,7 @@ from sparsebench.kernels.block_sparse.triton_product import multiply
 from sparsebench.kernels.block_sparse.triton_sampled import sample
 from sparsebench.kernels.block_sparse.triton_tiles import Limits, Tile, product_tiles, sampled_tiles
 from sparsebench.kernels.block_sparse.triton_trial import Trial, order, try_product, try_sampled
-from sparsebench.kernels.choices import recall, remember
+from sparsebench.kernels.common.choices import recall, remember
 from sparsebench.kernels.common.gpu import cold_cache, device_is_lost, device_times
 from sparsebench.kernels.common.triton_launch import INTERPRETED, units
 

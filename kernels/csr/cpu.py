@@ -13,9 +13,10 @@ import torch
 from torch import Tensor
 
 from sparsebench.kernels.common import jit
-from sparsebench.kernels.csr import drivers
+from sparsebench.kernels.common.tiling import kernel_name
+from sparsebench.kernels.csr import cpu_driver as drivers
+from sparsebench.kernels.csr.cpu_tiling import Tiling, tiling
 from sparsebench.kernels.csr.layout import RowIndex, check_product, check_sampled
-from sparsebench.kernels.csr.tiling import Tiling, kernel_name, tiling
 from sparsebench.kernels.microkernels import host
 
 DTYPES: tuple[torch.dtype, ...] = (
@@ -29,7 +30,7 @@ DTYPES: tuple[torch.dtype, ...] = (
 
 def name(dtype: torch.dtype = torch.float32) -> str:
     """Return what runs for a dtype, as tables call it."""
-    return kernel_name(dtype)
+    return kernel_name(dtype, "loops")
 
 
 def dsd(index: RowIndex, values: Tensor, x: Tensor, *, transposed: bool = False) -> Tensor:

@@ -2,7 +2,7 @@
 
 float32 and float64 are computed as they are; float16 and bfloat16 are converted to float32 and back. Threads are
 numba's. The planes that take part are copied once, with their margins (cpu_buffer.py); generated kernels
-(cpu_generate.py) then read them by shifting. NaN or infinity in x may spread to all of its map's gradient of the
+(cpu_generated.py) then read them by shifting. NaN or infinity in x may spread to all of its map's gradient of the
 weight, as places between the rows are multiplied by zeros there.
 """
 
@@ -16,6 +16,7 @@ from sparsebench.kernels.csr.layout import RowIndex
 from sparsebench.kernels.microkernels import tiles
 from sparsebench.kernels.plane_conv import cpu_launch, cpu_plan
 from sparsebench.kernels.plane_conv.cpu_buffer import Layout, Sweep, backward, beside, forward
+from sparsebench.kernels.plane_conv.cpu_groups import Plan
 from sparsebench.kernels.plane_conv.cpu_launch import GROUPS, REDUCED
 from sparsebench.kernels.plane_conv.cpu_memory import DTYPES, computed, each, empty, numbers, plain, zeros
 from sparsebench.kernels.plane_conv.cpu_shared import shared, shared_input, shared_values
@@ -189,7 +190,7 @@ def slides(geometry: Geometry, index: BlockIndex) -> bool:
 
 
 def _gather(
-    plan: cpu_plan.Plan,
+    plan: Plan,
     sweep: Sweep,
     layout: Layout,
     depth: int,
@@ -208,7 +209,7 @@ def _gather(
     cpu_launch.gather(gathering, plain(values), buffer, out)
 
 
-def _reduce_all(geometry: Geometry, plan: cpu_plan.Plan, g: Tensor, x: Tensor, out: Tensor) -> None:
+def _reduce_all(geometry: Geometry, plan: Plan, g: Tensor, x: Tensor, out: Tensor) -> None:
     """Add the gradient of the values of all groups of a plan whose buffers hold all maps."""
     layout, (sweep,) = forward(geometry, (x.shape[2], x.shape[3]))
     gradient = beside(layout, sweep.size, tiles.lanes(computed(g)))

@@ -18,7 +18,7 @@ from numba import prange
 from sparsebench.kernels.common.jit import njit
 from sparsebench.kernels.microkernels import tiles
 from sparsebench.kernels.microkernels.call import call
-from sparsebench.kernels.plane_conv.cpu_generate import Kernel, address
+from sparsebench.kernels.plane_conv.cpu_generated import Kernel, address
 from sparsebench.kernels.plane_conv.geometry import Geometry, Pair
 
 SLACK = 256

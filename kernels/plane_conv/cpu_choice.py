@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from sparsebench.kernels import choices
-from sparsebench.kernels.common import jit
+from sparsebench.kernels.common import choices, jit
+from sparsebench.kernels.common.timing import fastest
 from sparsebench.kernels.microkernels import host
 from sparsebench.kernels.plane_conv.geometry import Geometry
 from sparsebench.kernels.plane_conv.layout import SharedMaps
 
 SMALL = 1 << 24
 """Multiplications below which nothing is measured: ours, which calls no library, takes well below a millisecond."""
-_ROUNDS = 5
 _TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-12}
 _known: dict[str, str] = {}
 
@@ -74,14 +72,9 @@ def _recalled(key: str) -> str | None:
 def _measured(key: str, ours: Callable[[], Tensor], library: Callable[[], Tensor], tolerance: float) -> str:
     own, other = ours(), library()
     scale = float(own.abs().max()) if own.numel() else 0.0
-    best = {"ours": math.inf, "library": math.inf}
     if not float((own - other).abs().max() if own.numel() else 0.0) <= tolerance * scale:
         return "ours"  # operands with NaN, or a library that is wrong: nothing to remember
-    for _ in range(_ROUNDS):  # in turn: what disturbs the machine for a while disturbs both
-        for name, run in (("ours", ours), ("library", library)):
-            begin = time.perf_counter()
-            run()
-            best[name] = min(best[name], time.perf_counter() - begin)
-    way = min(best, key=lambda name: best[name])
+    ways = {"ours": ours, "library": library}
+    way = fastest(list(ways), lambda name: ways[name]())
     choices.remember(_machine(), key, {"way": way})
     return way

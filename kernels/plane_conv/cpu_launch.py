@@ -14,8 +14,8 @@ from sparsebench.kernels.common import jit
 from sparsebench.kernels.microkernels import host, tiles
 from sparsebench.kernels.plane_conv import cpu_driver
 from sparsebench.kernels.plane_conv.cpu_buffer import Layout, Sweep, copier
-from sparsebench.kernels.plane_conv.cpu_generate import Kernel, address
-from sparsebench.kernels.plane_conv.cpu_plan import Plan
+from sparsebench.kernels.plane_conv.cpu_generated import Kernel, address
+from sparsebench.kernels.plane_conv.cpu_groups import Plan
 from sparsebench.kernels.plane_conv.geometry import Geometry, Pair
 
 GROUPS: tuple[int, ...] = (8, 4, 2, 1)

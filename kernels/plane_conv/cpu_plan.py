@@ -7,8 +7,6 @@ groups.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -17,37 +15,8 @@ from sparsebench.kernels.block_sparse.layout import BlockIndex
 from sparsebench.kernels.common.jit import njit
 from sparsebench.kernels.csr.layout import RowIndex
 from sparsebench.kernels.plane_conv.cpu_buffer import Sweep
+from sparsebench.kernels.plane_conv.cpu_groups import Numbers, Plan, bounds_of, one_list, runs, single_rows
 from sparsebench.kernels.plane_conv.layout import SharedMaps
-
-Numbers = np.ndarray
-"""int64, 1-D."""
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Plan:
-    """What is added up. All arrays are int64; offsets count elements.
-
-    Attributes:
-        entry_value: (entries).
-        entry_read: (entries), in the buffer of one sample, or of all samples where rows belong to samples.
-        first: (groups): where the entries of a group begin.
-        last: (groups): where they end.
-        row: (groups): the first row of a group.
-        count: (groups): how many rows it has.
-        row_value: (rows).
-        row_plane: (rows): which plane of the output, or of the gradient, a row is.
-        samples: (samples + 1): the groups of each sample, where groups belong to samples; None if all serve all.
-    """
-
-    entry_value: Numbers
-    entry_read: Numbers
-    first: Numbers
-    last: Numbers
-    row: Numbers
-    count: Numbers
-    row_value: Numbers
-    row_plane: Numbers
-    samples: Numbers | None = None
 
 
 def shared(
@@ -65,7 +34,7 @@ def shared(
     """
     rows, columns = maps.rows.numel(), maps.maps.numel()
     lines = np.arange(columns)[:, None]
-    return _one_list(
+    return one_list(
         (lines * taps + sweep.taps).ravel(),
         (lines * plane + sweep.reads).ravel(),
         np.arange(rows) * (columns * taps),
@@ -78,7 +47,7 @@ def shared_input(maps: SharedMaps, taps: int, sweep: Sweep, plane: int, sizes: t
     """Plan the gradient of x for all pairs of some maps; the buffer holds the stored output maps only."""
     rows, columns = maps.rows.numel(), maps.maps.numel()
     lines = np.arange(rows)[:, None]
-    return _one_list(
+    return one_list(
         (lines * (columns * taps) + sweep.taps).ravel(),
         (lines * plane + sweep.reads).ravel(),
         np.arange(columns) * taps,
@@ -112,8 +81,8 @@ def blocks(index: BlockIndex, taps: int, sweep: Sweep, plane: int, sizes: tuple[
     starts = index.crow.numpy().astype(np.int64)
     kept = maps < inputs
     rows = np.arange(out)
-    _, row, count, owner = _runs(out, height, sizes)
-    bounds = _bounds(kept, starts)
+    _, row, count, owner = runs(out, height, sizes)
+    bounds = bounds_of(kept, starts)
     return Plan(
         entry_value=value[kept],
         entry_read=read[kept],
@@ -139,8 +108,8 @@ def blocks_input(
     above = index.row.numpy().astype(np.int64)[:, None] * height + line
     read = place.take(above, mode="clip") * plane + np.tile(sweep.reads, height)
     kept = above < out
-    bounds = _bounds(kept, index.ccol.numpy().astype(np.int64))
-    _, row, count, owner = _runs(inputs, wide, sizes)
+    bounds = bounds_of(kept, index.ccol.numpy().astype(np.int64))
+    _, row, count, owner = runs(inputs, wide, sizes)
     rows = np.arange(inputs)
     return Plan(
         entry_value=value[kept],
@@ -157,26 +126,26 @@ def blocks_input(
 def pairs(index: BlockIndex, taps: int, plane: int, read: int, place: Numbers) -> Plan:
     """Plan the output of single planes, whole kernels for entries; `place` as in `blocks`."""
     value = np.arange(index.blocks) * taps
-    return _single_rows(value, place[index.col.numpy()] * plane + read, index.crow.numpy().astype(np.int64))
+    return single_rows(value, place[index.col.numpy()] * plane + read, index.crow.numpy().astype(np.int64))
 
 
 def pairs_input(index: BlockIndex, taps: int, plane: int, read: int, place: Numbers) -> Plan:
     """Plan the gradient of x for single planes; `read` is where the first of the reversed taps reads."""
     value = index.order.numpy().astype(np.int64) * taps
-    return _single_rows(value, place[index.row.numpy()] * plane + read, index.ccol.numpy().astype(np.int64))
+    return single_rows(value, place[index.row.numpy()] * plane + read, index.ccol.numpy().astype(np.int64))
 
 
 def elements(index: RowIndex, taps: int, sweep: Sweep, plane: int) -> Plan:
     """Plan the output of single elements, a row at a time; the buffer holds all input maps."""
     value, read, bounds = _by_rows(index.crow.numpy(), index.col.numpy(), taps, _reads(taps, sweep), plane)
-    return _single_rows(value, read, bounds)
+    return single_rows(value, read, bounds)
 
 
 def elements_input(index: RowIndex, taps: int, sweep: Sweep, plane: int) -> Plan:
     """Plan the gradient of x for single elements; the buffer holds all output maps."""
     order = index.columns
     arrays = (order.ccol.numpy(), order.row.numpy(), order.place.numpy())
-    return _single_rows(*_by_columns(*arrays, taps, _reads(taps, sweep), plane))
+    return single_rows(*_by_columns(*arrays, taps, _reads(taps, sweep), plane))
 
 
 def planes(
@@ -196,7 +165,7 @@ def planes(
     samples, maps = index.shape
     col = index.col.numpy().astype(np.int64)[:, None]
     bounds = index.crow.numpy().astype(np.int64) * sweep.taps.size
-    _, row, count, _ = _runs(out, max(out, 1), sizes)
+    _, row, count, _ = runs(out, max(out, 1), sizes)
     sample, group = (a.ravel() for a in np.indices((samples, row.size)))
     if by_row:
         group, sample = (a.ravel() for a in np.indices((row.size, samples)))
@@ -220,7 +189,7 @@ def planes_input(index: RowIndex, out: int, taps: int, sweep: Sweep, plane: int,
     starts = index.crow.numpy().astype(np.int64)
     line = np.arange(samples * out)[:, None]
     groups = [
-        (*_runs(int(n), max(int(n), 1), sizes)[1:3], begin) for begin, n in zip(starts, np.diff(starts), strict=False)
+        (*runs(int(n), max(int(n), 1), sizes)[1:3], begin) for begin, n in zip(starts, np.diff(starts), strict=False)
     ]
     row = np.concatenate([begin + row for row, _, begin in groups] or [np.zeros(0, np.int64)])
     owner = np.repeat(np.arange(samples), [row.size for row, _, _ in groups])
@@ -236,63 +205,6 @@ def planes_input(index: RowIndex, out: int, taps: int, sweep: Sweep, plane: int,
         row_plane=np.arange(index.nnz),
         samples=np.concatenate([[0], np.cumsum([row.size for row, _, _ in groups])]).astype(np.int64),
     )
-
-
-def _one_list(value: Numbers, read: Numbers, row_value: Numbers, row_plane: Numbers, sizes: tuple[int, ...]) -> Plan:
-    """Plan rows that all have the same entries."""
-    _, row, count, _ = _runs(row_value.size, max(row_value.size, 1), sizes)
-    return Plan(
-        entry_value=value,
-        entry_read=read,
-        first=np.zeros(row.size, np.int64),
-        last=np.full(row.size, value.size, np.int64),
-        row=row,
-        count=count,
-        row_value=row_value,
-        row_plane=row_plane,
-    )
-
-
-def _single_rows(value: Numbers, read: Numbers, bounds: Numbers) -> Plan:
-    rows = np.arange(bounds.size - 1)
-    return Plan(
-        entry_value=value,
-        entry_read=read,
-        first=bounds[:-1],
-        last=bounds[1:],
-        row=rows,
-        count=np.ones(rows.size, np.int64),
-        row_value=np.zeros(rows.size, np.int64),
-        row_plane=rows,
-    )
-
-
-@cache
-def _runs(total: int, run: int, sizes: tuple[int, ...]) -> tuple[Numbers, Numbers, Numbers, Numbers]:
-    """Cut runs of `run` rows into groups of `sizes`; return (begin in run, first row, rows, run) of each group."""
-
-    def cut(length: int) -> list[tuple[int, int]]:
-        found, at = [], 0
-        for size in sizes:
-            while length - at >= size:
-                found.append((at, size))
-                at += size
-        return found
-
-    whole, rest = divmod(total, run)
-    usual = np.array(cut(run) if whole else [], np.int64).reshape(-1, 2)
-    tail = np.array(cut(rest), np.int64).reshape(-1, 2)
-    begin = np.concatenate([np.tile(usual[:, 0], whole), tail[:, 0]])
-    count = np.concatenate([np.tile(usual[:, 1], whole), tail[:, 1]])
-    owner = np.concatenate([np.repeat(np.arange(whole), len(usual)), np.full(len(tail), whole, np.int64)])
-    return begin, owner * run + begin, count, owner
-
-
-def _bounds(kept: np.ndarray, starts: Numbers) -> Numbers:
-    """Return where the kept entries of each run of blocks begin; kept is (blocks, entries of a block)."""
-    totals = np.concatenate([[0], np.cumsum(kept.sum(1))]).astype(np.int64)
-    found: Numbers = totals[starts]
-    return found
 
 
 def _reads(taps: int, sweep: Sweep) -> Numbers:

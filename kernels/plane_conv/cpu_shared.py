@@ -17,12 +17,13 @@ from sparsebench.kernels.microkernels import tiles
 from sparsebench.kernels.plane_conv import cpu_launch, cpu_plan
 from sparsebench.kernels.plane_conv.cpu_buffer import Layout, Sweep, backward, beside, forward
 from sparsebench.kernels.plane_conv.cpu_choice import faster
+from sparsebench.kernels.plane_conv.cpu_groups import Plan
 from sparsebench.kernels.plane_conv.cpu_launch import GROUPS, REDUCED, Gathering
 from sparsebench.kernels.plane_conv.cpu_memory import DTYPES, computed, each, empty, numbers, plain, zeros
 from sparsebench.kernels.plane_conv.geometry import Geometry, Pair
 from sparsebench.kernels.plane_conv.layout import SharedMaps, check, check_gradient
 
-Planner = Callable[[SharedMaps, int, Sweep, int, tuple[int, ...]], cpu_plan.Plan]
+Planner = Callable[[SharedMaps, int, Sweep, int, tuple[int, ...]], Plan]
 
 
 def shared(geometry: Geometry, maps: SharedMaps, values: Tensor, x: Tensor) -> Tensor:

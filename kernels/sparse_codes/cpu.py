@@ -14,10 +14,11 @@ import torch
 from torch import Tensor
 
 from sparsebench.kernels.common import jit
+from sparsebench.kernels.common.tiling import kernel_name
 from sparsebench.kernels.microkernels import host
-from sparsebench.kernels.sparse_codes import cpu_drivers as drivers
+from sparsebench.kernels.sparse_codes import cpu_driver as drivers
 from sparsebench.kernels.sparse_codes import cpu_scan, cpu_select
-from sparsebench.kernels.sparse_codes.cpu_tiling import kernel_name, tiling
+from sparsebench.kernels.sparse_codes.cpu_tiling import tiling
 from sparsebench.kernels.sparse_codes.layout import (
     CodeIndex,
     check_dense,
@@ -39,7 +40,7 @@ _BITS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 def name(dtype: torch.dtype = torch.float32) -> str:
     """Return what runs for a dtype, as tables call it."""
-    return kernel_name(dtype)
+    return kernel_name(dtype, "gathers")
 
 
 def select(x: Tensor, k: int) -> tuple[Tensor, Tensor]:

@@ -11,9 +11,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cache
 
-from sparsebench.kernels.csr import row_loop
-from sparsebench.kernels.csr.emit import Tailed
-from sparsebench.kernels.csr.row_loop import Body, RowLoop, halved, in_groups, tile, write
+from sparsebench.kernels.common import row_loop
+from sparsebench.kernels.common.row_loop import Body, RowLoop, halved, in_groups, tile, write
+from sparsebench.kernels.common.tailed import Tailed
 
 _WALK = ("others", "begin", "end", "x", "x_row", "out")
 _RANGE = ("ahead", "total", "first", "last", "tail")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
 
-from sparsebench.kernels.csr.emit import computed
+from sparsebench.kernels.common import tiling as common
+from sparsebench.kernels.common.row_loop import RowLoop
 from sparsebench.kernels.microkernels import host
 from sparsebench.kernels.microkernels.emit import SIZES
 from sparsebench.kernels.microkernels.host import cache_bytes
@@ -20,61 +21,25 @@ _AHEAD_BYTES = 16 << 10
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Tiling:
+class Tiling(common.Tiling):
     """How d columns are cut into tiles.
 
     Attributes:
-        dtype: name of the dtype in memory.
-        lanes: elements of a vector; fewer than the processor has if d is smaller.
-        vectors: of a tile.
-        tiles: how many.
-        final_vectors: of the last tile.
-        tail: lanes of its last vector that lie inside, from 1 to `lanes`.
         ahead: how many entries ahead the lines of a row are asked for; 0 for not at all.
         aligned: whether rows begin where lines do, so that a tile has no more lines than it fills.
     """
 
-    dtype: str
-    lanes: int
-    vectors: int
-    tiles: int
-    final_vectors: int
-    tail: int
     ahead: int
     aligned: bool
 
-    @property
-    def size(self) -> int:
-        """Return the bytes of an element in memory."""
-        return SIZES[self.dtype]
+    def loop(self, kind: str, vectors: int, wide: bool, adds: bool) -> Loop:
+        """Return what a function over tiles of so many vectors is."""
+        lines = -(-vectors * self.lanes * self.size // LINE) + (not self.aligned) if self.ahead else 0
+        return Loop(kind=kind, dtype=self.dtype, lanes=self.lanes, vectors=vectors, wide=wide, adds=adds, lines=lines)
 
-    @property
-    def tile_bytes(self) -> int:
-        """Return the bytes of a row of a tile."""
-        return self.vectors * self.lanes * self.size
-
-    @property
-    def computed(self) -> torch.dtype:
-        """Return the dtype of sums."""
-        found: torch.dtype = getattr(torch, computed(self.dtype))
-        return found
-
-    @lru_cache(maxsize=4096)  # noqa: B019  # tilings are kept in a cache of bounded size anyway
-    def pair(self, kind: str, wide: bool = False, adds: bool = False) -> tuple[int, int]:
-        """Return the addresses of a kind of function for whole tiles and for the last one; see `Loop`."""
-        whole = Loop(
-            kind=kind, dtype=self.dtype, lanes=self.lanes, vectors=self.vectors, wide=wide, adds=adds,
-            lines=self._lines(self.vectors),
-        )  # fmt: skip
-        final = address(
-            replace(
-                whole, vectors=self.final_vectors, tailed=self.tail < self.lanes, lines=self._lines(self.final_vectors)
-            )
-        )
-        return (address(whole) if self.tiles > 1 else final), final
-
-    def _lines(self, vectors: int) -> int:
-        return (-(-vectors * self.lanes * self.size // LINE) + (not self.aligned)) if self.ahead else 0
+    def address(self, loop: RowLoop) -> int:
+        """Return the address of such a function, compiled."""
+        return address(loop)
 
 
 def tiling(x: torch.Tensor, rows: int, *, dots: bool = False) -> Tiling:
@@ -92,9 +57,7 @@ def tiling(x: torch.Tensor, rows: int, *, dots: bool = False) -> Tiling:
 @lru_cache(maxsize=1024)
 def _tiling(kind: torch.dtype, d: int, rows: int, aligned: bool, dots: bool) -> Tiling:
     dtype = str(kind).removeprefix("torch.")
-    lanes = host.vector_bytes() // (8 if computed(dtype) == "float64" else 4)
-    while lanes > 1 and lanes // 2 >= d:
-        lanes //= 2
+    lanes = common.lanes_for(dtype, d)
     column = max(1, rows) * lanes * SIZES[dtype]  # bytes of one vector of every row
     second, third = cache_bytes(2) // 2, cache_bytes(3) // 2
     widest = _MIDDLE if dots or host.vector_bytes() < 64 else _WIDEST
@@ -105,19 +68,8 @@ def _tiling(kind: torch.dtype, d: int, rows: int, aligned: bool, dots: bool) -> 
     needed = -(-d // lanes)
     tiles = -(-needed // most)
     vectors = -(-needed // tiles)  # of about the same width, so that the last one is no short one
-    tiles = -(-needed // vectors)
-    left = d - (tiles - 1) * vectors * lanes
-    final = -(-left // lanes)
     nearby = column * vectors <= second
     ahead = 0 if nearby else max(4, min(64, _AHEAD_BYTES // (vectors * lanes * SIZES[dtype])))
     return Tiling(
-        dtype=dtype, lanes=lanes, vectors=vectors, tiles=tiles, final_vectors=final, tail=left - (final - 1) * lanes,
-        ahead=ahead, aligned=aligned,
-    )  # fmt: skip
-
-
-def kernel_name(dtype: torch.dtype) -> str:
-    """Return what tables call the generated loops, their vectors and what halves are computed in."""
-    own = str(dtype).removeprefix("torch.")
-    sums = computed(own)
-    return f"generated {host.vector_bytes() * 8}-bit gathers, numba" + ("" if sums == own else f", {own} in {sums}")
+        dtype=dtype, lanes=lanes, vectors=vectors, ahead=ahead, aligned=aligned, **common.ends(d, lanes, vectors)
+    )

@@ -144,9 +144,9 @@ def in_order(places: Tensor, units: int) -> bool:
     """Tell whether places (n, k) ascend strictly in each row within 0 .. units - 1, with pads of `units` at the end."""
     if places.device.type == "cpu":
         # imported late: who computes on a GPU need not wait for it. One pass instead of six: this is done in every call
-        from sparsebench.kernels.sparse_codes import cpu_drivers
+        from sparsebench.kernels.sparse_codes import cpu_driver
 
-        return bool(cpu_drivers.in_order(places.numpy(), units))
+        return bool(cpu_driver.in_order(places.numpy(), units))
     return in_order_by_torch(places, units)
 
 

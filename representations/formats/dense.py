@@ -18,6 +18,7 @@ class Dense(Representation):
 
     name = "dense"
     dense_storage = True
+    traceable = True
 
     def __init__(self, source: Tensor, matrix: Tensor) -> None:
         super().__init__(source)

@@ -30,6 +30,7 @@ class TorchEmbeddingBag(Representation):
     """
 
     name = "torch-embedding-bag"
+    traceable = True
 
     def __init__(self, source: Tensor, places: Tensor, values: Tensor, offsets: Tensor | None) -> None:
         """Take the arrays, not copied; offsets (m) say where rows begin if places and values are 1-D."""

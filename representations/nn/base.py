@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from sparsebench.representations import autograd
 from sparsebench.representations.base import Representation
+from sparsebench.representations.nn.opaque import opaque
 from sparsebench.representations.nn.places import COMPARED, facts_of, pack, read, unpack, write
 from sparsebench.representations.nn.store import gives_values, store_at, stored_places
 from sparsebench.representations.pattern import Pattern
@@ -79,6 +80,7 @@ class SparseModule(nn.Module):
         return self._held if self.values is None else self._held.with_values(self.values.detach())
 
     @property
+    @opaque
     def weight(self) -> Tensor:
         """Return a dense copy of the weight, made anew each time; its gradient flows to the values where they train.
 
@@ -88,6 +90,19 @@ class SparseModule(nn.Module):
         if values is None or not (values.requires_grad and torch.is_grad_enabled()):
             return self.representation.to_dense()
         return autograd.to_dense(self._held, values)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set anything but `weight`, as what fuses, ties or replaces weights would.
+
+        Raises:
+            AttributeError: for `weight`.
+        """
+        if name == "weight":
+            raise AttributeError(
+                f"expected the weight of a stored layer to be left alone, got a {type(value).__name__} in its "
+                f"place; write into `values`, or change the dense layer and convert it then"
+            )
+        super().__setattr__(name, value)
 
     def extra_repr(self) -> str:
         """Return name, shape, and bytes."""

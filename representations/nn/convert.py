@@ -113,6 +113,8 @@ def _layer(
             own += list(made_by)
         if isinstance(layer, SparseModule):
             raise ValueError("it is converted already; convert the dense model")
+        if any(isinstance(parameter, nn.UninitializedParameter) for parameter in layer.parameters(recurse=False)):
+            raise ValueError("it has no shape before its first input; run the model once")
         if isinstance(layer, READS_WEIGHTS):
             raise ValueError("it multiplies with the weight of its layer, and would never run the stored one's product")
         if isinstance(layer, (nn.Linear, nn.Conv2d)) or (own and _multiplies(layer)):
@@ -141,12 +143,16 @@ def _is_weight(parameter: nn.Parameter) -> bool:
 
 
 def _check_shared(names: dict[str, nn.Module], skipped: set[int]) -> None:
-    """Raise ValueError if two layers hold one weight: each would be stored by itself from then on."""
+    """Raise ValueError if two layers hold one weight or bias: each would have its own from then on."""
     owners: dict[int, tuple[str, int]] = {}
     for name, layer in names.items():
-        for weight in filter(_is_weight, layer.parameters(recurse=False)):
-            other, owner = owners.setdefault(id(weight), (name, id(layer)))
+        known = plain_type(layer) in (nn.Linear, nn.Conv2d)
+        for key, parameter in layer.named_parameters(recurse=False):
+            if not (known or _is_weight(parameter)):
+                continue
+            other, owner = owners.setdefault(id(parameter), (name, id(layer)))
             if owner != id(layer) and not {owner, id(layer)} <= skipped:
                 raise ValueError(
-                    f"expected a weight of its own in layer {name!r}, got that of {other!r}; name both in skip"
+                    f"expected a {'bias' if key == 'bias' else 'weight'} of its own in layer {name!r}, got that of "
+                    f"{other!r}; name both in skip"
                 )

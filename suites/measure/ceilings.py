@@ -10,6 +10,7 @@ import importlib
 import json
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from statistics import median
 from typing import Any
 
@@ -44,8 +45,8 @@ def ceilings(sides: Sequence[int], megabytes: int) -> dict[str, Any]:
         for side in sides:
             left, right = (torch.randn(side, side, device="cuda").to(dtype) for _ in range(2))
             narrow = right[:, :16].contiguous()
-            found[f"dense_{name}_{side}_tflops"] = 2 * side**3 / seconds(lambda a=left, b=right: a @ b) * 1e-12
-            found[f"dense_{name}_{side}x16_s"] = seconds(lambda a=left, b=narrow: a @ b)
+            found[f"dense_{name}_{side}_tflops"] = 2 * side**3 / seconds(partial(torch.matmul, left, right)) * 1e-12
+            found[f"dense_{name}_{side}x16_s"] = seconds(partial(torch.matmul, left, narrow))
     big = torch.empty(megabytes * 1_000_000, dtype=torch.int8, device="cuda")
     to = torch.empty_like(big)
     found["copy_tb_per_s"] = 2 * big.numel() / seconds(lambda: to.copy_(big)) * 1e-12

@@ -119,13 +119,9 @@ class ConvProblem(Problem):
         """Return built.conv2d(X)."""
         return lambda: built.conv2d(self.x, **self.geometry)
 
-    def oracle(self) -> tuple[Tensor, ...]:
-        """Return the convolution in float64."""
-        return (self._exact,)
-
-    @cached_property
-    def _exact(self) -> Tensor:
-        return torch.nn.functional.conv2d(self.x.double(), self.weight.double(), **self.geometry)
+    def exact(self) -> tuple[Tensor, ...]:
+        """Compute the convolution in float64."""
+        return (torch.nn.functional.conv2d(self.x.double(), self.weight.double(), **self.geometry),)
 
     def useful_flops(self) -> float:
         """Return 2 · out · in · kh · kw · n · h' · w' · the share of non-zeros; places over the edge count too."""
@@ -184,17 +180,13 @@ class TrainingProblem(ConvProblem):
         """Return (Y, the gradient of the values, dX) as they are handed back."""
         return result[1], result[2], result[3]
 
-    def oracle(self) -> tuple[Tensor, ...]:
-        """Return (Y, dX, dS at the non-zeros of S) in float64."""
-        return self._exact_step
-
-    @cached_property
-    def _exact_step(self) -> tuple[Tensor, Tensor, Tensor]:
+    def exact(self) -> tuple[Tensor, ...]:
+        """Compute (Y, dX, dS at the non-zeros of S) in float64."""
         x, weight, g = self.x.double(), self.tensor.double(), self.g.double()
         stride, padding = self.geometry["stride"], self.geometry["padding"]
         x_gradient = conv2d_input(x.shape, weight, g, stride=stride, padding=padding)
         weight_gradient = conv2d_weight(x, weight.shape, g, stride=stride, padding=padding)
-        return self._exact, x_gradient, torch.where(self.tensor != 0, weight_gradient, 0.0)
+        return *super().exact(), x_gradient, torch.where(self.tensor != 0, weight_gradient, 0.0)
 
     def useful_flops(self) -> float:
         """Return three convolutions' worth."""

@@ -88,13 +88,9 @@ class MatmulProblem(Problem):
         """Return built @ X."""
         return lambda: built.matmul(self.x)
 
-    def oracle(self) -> tuple[Tensor, ...]:
-        """Return the product in float64."""
-        return (self._exact,)
-
-    @cached_property
-    def _exact(self) -> Tensor:
-        return self.tensor.double() @ self.x.double()
+    def exact(self) -> tuple[Tensor, ...]:
+        """Compute the product in float64."""
+        return (self.tensor.double() @ self.x.double(),)
 
     def useful_flops(self) -> float:
         """Return 2 · non-zeros · n."""
@@ -114,9 +110,9 @@ class TransposedProblem(MatmulProblem):
         """Return builtᵀ @ G."""
         return lambda: built.rmatmul(self.g)
 
-    @cached_property
-    def _exact(self) -> Tensor:
-        return self.tensor.double().t() @ self.g.double()
+    def exact(self) -> tuple[Tensor, ...]:
+        """Compute the product in float64."""
+        return (self.tensor.double().t() @ self.g.double(),)
 
 
 class SampledProblem(MatmulProblem):
@@ -144,9 +140,9 @@ class SampledProblem(MatmulProblem):
         """Return the values alone."""
         return (result[1],)
 
-    @cached_property
-    def _exact(self) -> Tensor:
-        return torch.where(self.tensor != 0, self.g.double() @ self.x.double().t(), 0.0)
+    def exact(self) -> tuple[Tensor, ...]:
+        """Compute the product at the non-zeros of S in float64."""
+        return (torch.where(self.tensor != 0, self.g.double() @ self.x.double().t(), 0.0),)
 
 
 class TrainingProblem(MatmulProblem):
@@ -174,15 +170,11 @@ class TrainingProblem(MatmulProblem):
         """Return (Y, the gradient of the values, dX) as they are handed back."""
         return result[1], result[2], result[3]
 
-    def oracle(self) -> tuple[Tensor, ...]:
-        """Return (Y, Sᵀ G, (G Xᵀ) at the non-zeros of S) in float64."""
-        return self._exact_step
-
-    @cached_property
-    def _exact_step(self) -> tuple[Tensor, Tensor, Tensor]:
+    def exact(self) -> tuple[Tensor, ...]:
+        """Compute (Y, Sᵀ G, (G Xᵀ) at the non-zeros of S) in float64."""
         g, x = self.g.double(), self.x.double()
         weight_gradient = torch.where(self.tensor != 0, g @ x.t(), 0.0)
-        return self._exact, self.tensor.double().t() @ g, weight_gradient
+        return *super().exact(), self.tensor.double().t() @ g, weight_gradient
 
     def useful_flops(self) -> float:
         """Return three products' worth."""

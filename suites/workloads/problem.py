@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -81,8 +82,16 @@ class Problem(ABC):
         return (result,)
 
     @abstractmethod
+    def exact(self) -> tuple[Tensor, ...]:
+        """Compute the float64 dense results."""
+
+    @cached_property
+    def _exact(self) -> tuple[Tensor, ...]:
+        return self.exact()
+
     def oracle(self) -> tuple[Tensor, ...]:
-        """Return the float64 dense results."""
+        """Return the float64 dense results, computed once."""
+        return self._exact
 
     @abstractmethod
     def useful_flops(self) -> float:
@@ -110,7 +119,7 @@ class Problem(ABC):
 
     def builds_inside(self) -> bool:
         """Tell whether the operation itself builds the representation, so that there is no build to pay off."""
-        return False
+        return self.operation == "build"
 
     def quality(self, outputs: tuple[Tensor, ...]) -> Quality | None:
         """Return a figure of merit of what was computed, if the workload has one."""

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from sparsebench.kernels import choices
 from sparsebench.kernels.block_sparse import cpu, cpu_choice, cpu_launch
 from sparsebench.kernels.block_sparse.cpu_launch import Choice
 from sparsebench.kernels.block_sparse.layout import BlockIndex
+from sparsebench.kernels.common import choices
 
 
 @pytest.fixture

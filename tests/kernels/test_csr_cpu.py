@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from sparsebench.kernels.csr import cpu, reference, tiling
-from sparsebench.kernels.csr.generated import Loop, function
+from sparsebench.kernels.csr import cpu, cpu_tiling, reference
+from sparsebench.kernels.csr.cpu_generated import Loop, function
 from sparsebench.kernels.csr.layout import RowIndex, dense_from_elements
 
 DTYPES = cpu.DTYPES
@@ -121,7 +121,7 @@ def test_many_tiles(dtype: torch.dtype, n: int) -> None:
     """Large enough for every thread, and for tiles of x that are packed."""
     dense, index, values = draw((200, 150), 0.2, 3, dtype)
     x, g = strided((150, n), "contiguous", 1, dtype), strided((200, n), "contiguous", 2, dtype)
-    assert tiling.tiling(x, index.nnz, 150).packs
+    assert cpu_tiling.tiling(x, index.nnz, 150).packs
     check(cpu, dense, index, values, x, g, numba.get_num_threads())
 
 
@@ -130,11 +130,11 @@ def test_narrow_tiles_where_the_panel_is_tall(monkeypatch: pytest.MonkeyPatch) -
     x, g = strided((90, 100), "contiguous", 1, torch.float32), strided((50, 100), "contiguous", 2, torch.float32)
     widths = []
     for size in (1, 90 * 64 * 2 * 2, 1 << 30):  # no panel fits; one of one vector of 64 bytes, or two of 32; all do
-        monkeypatch.setattr(tiling, "cache_bytes", lambda level, size=size: size)
-        tiling._tiling.cache_clear()
-        widths.append(tiling.tiling(x, index.nnz, 90).columns)
+        monkeypatch.setattr(cpu_tiling, "cache_bytes", lambda level, size=size: size)
+        cpu_tiling._tiling.cache_clear()
+        widths.append(cpu_tiling.tiling(x, index.nnz, 90).columns)
         check(cpu, dense, index, values, x, g, 2)
-    tiling._tiling.cache_clear()
+    cpu_tiling._tiling.cache_clear()
     assert widths[1] < widths[0] == widths[2]
 
 

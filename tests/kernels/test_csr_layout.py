@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from sparsebench.kernels.csr import cpu, drivers, reference
+from sparsebench.kernels.csr import cpu, cpu_driver, reference
 from sparsebench.kernels.csr.layout import ColumnOrder, RowIndex, dense_from_elements
 from sparsebench.kernels.csr.segments import cut
 
@@ -140,9 +140,9 @@ def test_segments_hold_every_element_once_and_only_alike_rows_together() -> None
 def test_shares_are_balanced_whatever_the_rows_lengths(shares: int) -> None:
     lengths = torch.randint(0, 500, (300,), generator=torch.Generator().manual_seed(0)) ** 3 // 10**5
     crow = torch.cat([torch.zeros(1, dtype=torch.int64), lengths.cumsum(0)]).int().numpy()
-    bounds = [drivers.share(crow, shares, number) for number in range(shares + 1)]
+    bounds = [cpu_driver.share(crow, shares, number) for number in range(shares + 1)]
     assert bounds[0] == 0
     assert bounds[-1] == 300
-    cost = lengths + drivers.ROW_COST
+    cost = lengths + cpu_driver.ROW_COST
     for first, last in pairwise(bounds):
         assert abs(int(cost[first:last].sum()) - int(cost.sum()) / shares) <= int(cost.max())

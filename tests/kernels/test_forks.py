@@ -18,6 +18,8 @@ def compute():
     from sparsebench.kernels.sparse_codes import products
     from sparsebench.representations import registry
     from sparsebench.representations.pattern import Pattern
+    from sparsebench.suites.workloads.sparse_coding.solvers.fista import fista
+    from sparsebench.suites.workloads.sparse_coding.solvers.omp import omp
 
     draw = torch.Generator().manual_seed(0)
     def normal(*shape):
@@ -38,6 +40,11 @@ def compute():
             found[name + " convolved"] = filters.conv2d(images)
             found[name + " gradient"] = filters.conv2d_input(normal(4, 32, 12, 12), (14, 14))
     found["values"], found["places"] = products.select(normal(512, 1000), 16)
+    pictures, atoms = normal(64, 20), normal(50, 20)
+    found["fista"] = fista(pictures, atoms, 0.3).code.to_dense()
+    found["fista, positive"] = fista(pictures, atoms, 0.3, positive=True).code.to_dense()
+    found["omp"] = omp(pictures, atoms, 5).to_dense()
+    found["omp by residuals"] = omp(pictures, atoms, 5, gram_bytes=0).to_dense()
     return found
 
 class Data(Dataset):
@@ -77,4 +84,4 @@ def test_a_forked_process_computes_what_its_parent_does(way: str, used: str) -> 
         [sys.executable, "-c", WORK, way, used], capture_output=True, text=True, timeout=150, check=False
     )
     assert run.returncode == 0, run.stderr
-    assert run.stdout == "20 fine\n"
+    assert run.stdout == "24 fine\n"

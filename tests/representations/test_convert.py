@@ -112,6 +112,12 @@ def test_bad_arguments_are_refused() -> None:
     with pytest.raises(ValueError, match="expected a weight of its own in layer '1', got that of '0'"):
         convert(tied, "csr")
     assert type(convert(tied, "csr", skip=["0", "1"])[0]) is nn.Linear
+    tied = nn.Sequential(nn.Linear(4, 4), nn.Conv2d(4, 4, 3))
+    tied[1].bias = tied[0].bias
+    with pytest.raises(ValueError, match="expected a bias of its own in layer '1', got that of '0'"):
+        convert(tied, "csr")
+    with pytest.raises(ValueError, match=r"layer '0' \(LazyConv2d\), got: it has no shape before its first input; run"):
+        convert(nn.Sequential(nn.LazyConv2d(2, 3)), "csr")
 
 
 def test_bad_parts_of_a_layer_are_refused() -> None:
@@ -134,3 +140,43 @@ def test_bad_parts_of_a_layer_are_refused() -> None:
     text = repr(SparseConv2d(Csr.build(weight), stride=(2, 1)))
     assert "csr, 4×2×3×3, bias=False" in text
     assert "stride=(2, 1)" in text
+
+
+def test_the_weight_of_a_stored_layer_is_not_replaced() -> None:
+    model = nn.Sequential(nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3)).eval()
+    stored = convert(model, "csr")
+    for replace in (
+        lambda: nn.utils.fuse_conv_bn_eval(stored[0], stored[1]),
+        lambda: setattr(stored[0], "weight", nn.Parameter(torch.zeros(3, 2, 3, 3))),
+        lambda: setattr(stored[0], "weight", torch.zeros(3, 2, 3, 3)),
+    ):
+        with pytest.raises(AttributeError, match="expected the weight of a stored layer to be left alone, got a"):
+            replace()
+    x = torch.rand(2, 2, 5, 5)
+    fused = nn.Sequential(nn.utils.fuse_conv_bn_eval(model[0], model[1]))
+    torch.testing.assert_close(convert(fused, "csr")(x), model(x), rtol=1e-4, atol=1e-5)
+
+
+def test_a_decoder_and_data_parallel_run_the_stored_layers() -> None:
+    torch.manual_seed(0)
+    decoder = nn.TransformerDecoderLayer(16, 2, 32, batch_first=True, dropout=0.0)
+    made = convert(decoder, "csr", skip=["self_attn", "multihead_attn"])
+    x, memory = torch.randn(2, 5, 16), torch.randn(2, 3, 16)
+    for mode in (True, False):
+        torch.testing.assert_close(made.train(mode)(x, memory), decoder.train(mode)(x, memory), rtol=1e-4, atol=1e-5)
+    layer = convert(nn.Linear(4, 3), "csr")
+    torch.testing.assert_close(nn.DataParallel(layer)(torch.ones(2, 4)), layer(torch.ones(2, 4)))
+    layer.share_memory()
+    with torch.no_grad():
+        layer.get_parameter("values").zero_()
+    assert layer.get_parameter("values").is_shared()
+    torch.testing.assert_close(layer(torch.ones(1, 4))[0], layer.get_parameter("bias"))
+
+
+def test_functional_call_computes_with_the_values_that_it_is_given() -> None:
+    layer, x = convert(nn.Linear(4, 3), "csr", "element", 0.5), torch.randn(2, 4)
+    given = {key: (2 * value).detach().requires_grad_() for key, value in layer.named_parameters()}
+    got = torch.func.functional_call(layer, given, (x,))
+    torch.testing.assert_close(got, 2 * layer(x))
+    torch.autograd.backward(got.sum())
+    assert all(value.grad is not None for value in given.values())

@@ -269,8 +269,9 @@ def test_the_gpu_job_says_in_one_line_what_it_lacks(bare: bool, tmp_path: Path) 
     path = os.pathsep.join([str(tmp_path), os.environ["PATH"]])
     before = set((ROOT / "results").glob("runs/*"))
     result = subprocess.run(
-        ["bash", str(ROOT / ".ci" / "gpu"), path], capture_output=True, text=True, timeout=120, check=False
-    )
+        ["bash", str(ROOT / ".ci" / "gpu"), "facts", str(tmp_path / "out")],
+        env=os.environ | {"PATH": path}, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
     assert result.returncode == 2, result.stdout + result.stderr
     (line,) = result.stderr.strip().splitlines()
     assert line.startswith("gpu: expected torch, triton," if bare else "gpu: expected a CUDA device")

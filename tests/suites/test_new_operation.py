@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from sparsebench.representations import operations
-from sparsebench.representations.base import Representation, Spec
+from sparsebench.representations.base import Representation
 from sparsebench.representations.conformance import check
 from sparsebench.representations.formats.scipy_csr import ScipyCsr
 from sparsebench.representations.formats.torch_csr import TorchCsr
@@ -89,13 +89,12 @@ def test_a_name_is_given_once() -> None:
 class GramProblem(Problem):
     """Multiply one matrix by its own transpose."""
 
+    operation = "gram"
+
     def __init__(self, case: Case) -> None:
         self.case, self.device = case, "cpu"
         rows, columns = case.shape
         self.tensor = ELEMENT.tensor((rows, columns), 0.9, 1)
-
-    def spec(self) -> Spec:
-        return Spec(operation="gram", shape=tuple(self.tensor.shape), dtype=torch.float32, device="cpu")
 
     def references(self) -> Mapping[str, Action]:
         return {"contiguous": lambda: self.tensor @ self.tensor.t()}
@@ -103,17 +102,11 @@ class GramProblem(Problem):
     def action(self, cls: type[Representation], built: Representation) -> Action:
         return built.gram  # type: ignore[attr-defined, no-any-return]
 
-    def outputs(self, result: Any) -> tuple[Tensor, ...]:
-        return (result,)
-
-    def oracle(self) -> tuple[Tensor, ...]:
+    def exact(self) -> tuple[Tensor, ...]:
         return (GRAM.oracle(self.tensor.double()),)
 
     def useful_flops(self) -> float:
         return 2.0 * int(torch.count_nonzero(self.tensor)) * self.tensor.shape[0]
-
-    def native_parts(self) -> tuple[str, ...]:
-        return ("gram",)
 
 
 @pytest.mark.parametrize(("name", "provenance"), [("scipy-csr", "derived"), (f"{__name__}:Own", "native")])

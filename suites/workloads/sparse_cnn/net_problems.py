@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Mapping
-from functools import cached_property
 from typing import Any
 
 import torch
@@ -81,12 +80,8 @@ class NetProblem(Problem):
 
         return run
 
-    def oracle(self) -> tuple[Tensor, ...]:
-        """Return what is asked for in float64."""
-        return self._exact
-
-    @cached_property
-    def _exact(self) -> tuple[Tensor, ...]:
+    def exact(self) -> tuple[Tensor, ...]:
+        """Compute what is asked for in float64."""
         return self.outputs(self._run(copy.deepcopy(self.net).double(), self.x.double())())
 
     def useful_flops(self) -> float:

@@ -13,11 +13,10 @@ from torch import Tensor
 from sparsebench.representations.base import Representation
 from sparsebench.representations.formats.dense import Dense
 from sparsebench.suites.cell import DTYPES, Case
-from sparsebench.suites.workloads.problem import Action, Quality
+from sparsebench.suites.workloads.problem import Action, Problem, Quality
 from sparsebench.suites.workloads.sparse_coding import quality, record
 from sparsebench.suites.workloads.sparse_coding.models.coder import SparseCoder
 from sparsebench.suites.workloads.sparse_coding.solvers.code_layouts import strided
-from sparsebench.suites.workloads.sparse_coding.stored_code import StoredCode
 from sparsebench.suites.workloads.sparse_coding.trained import TrainedCoder
 
 MAIN: dict[str, str] = {"digits": "l1_clipped", "patches": "squared"}
@@ -31,7 +30,7 @@ def copied(coder: SparseCoder, device: str, dtype: torch.dtype) -> SparseCoder:
     return copy
 
 
-class ModelProblem(StoredCode):
+class ModelProblem(Problem):
     """Decoding: r = O @ W with the code that the model gave these images, held in a representation.
 
     Its quality is that of the model on all test images, whichever of them are timed: rows of one model agree.
@@ -54,14 +53,14 @@ class ModelProblem(StoredCode):
         """Return decoding the stored code."""
         return lambda: self.coder.decode(built)
 
-    def oracle(self) -> tuple[Tensor, ...]:
-        """Return the dense code decoded in float64."""
-        return (self._exact,)
+    def outputs(self, result: Any) -> tuple[Tensor, ...]:
+        """Return the result, strided."""
+        return (result.to_dense() if isinstance(result, Representation) else result.detach(),)
 
-    @cached_property
-    def _exact(self) -> Tensor:
+    def exact(self) -> tuple[Tensor, ...]:
+        """Compute the dense code decoded in float64."""
         exact = copied(self.trained.coder, self.device, torch.float64)
-        return exact.decode(Dense.build(self.tensor.double())).detach()
+        return (exact.decode(Dense.build(self.tensor.double())).detach(),)
 
     def useful_flops(self) -> float:
         """Return 2 · entries · pixels."""
@@ -98,7 +97,7 @@ class EncodeModelProblem(ModelProblem):
         """Return encoding into a new representation; `built` is not used."""
         return lambda: cls.build(self.coder.encode(self.images), self.case.pattern)
 
-    def oracle(self) -> tuple[Tensor, ...]:
+    def exact(self) -> tuple[Tensor, ...]:
         """Return the code that the model gave before."""
         return (self.tensor.double(),)
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from sparsebench.representations.base import Representation, Spec
+from sparsebench.representations.base import Representation
 from sparsebench.suites.cell import Case
 from sparsebench.suites.workloads.data import Digits
 from sparsebench.suites.workloads.problem import Action, Problem
@@ -24,15 +23,13 @@ class NotebookEpochProblem(Problem):
     No representation takes part, and every call starts from the same dictionary and thresholds.
     """
 
+    operation = "build"
+
     def __init__(self, case: Case, device: str, digits: Digits, settings: Settings) -> None:
         self.case, self.device, self.settings = case, device, settings
         self._images = digits.first(case.shape[0]).images.numpy().astype(np.float64)
         self._dictionary = initial_dictionary(settings.units, case.seed)
         self.tensor = torch.from_numpy(self._dictionary)
-
-    def spec(self) -> Spec:
-        """Ask for storing the dictionary, on the CPU."""
-        return Spec(operation="build", shape=tuple(self.tensor.shape), dtype=self.tensor.dtype, device="cpu")
 
     def _run(self, loop: Loop) -> Action:
         s = self.settings
@@ -56,22 +53,10 @@ class NotebookEpochProblem(Problem):
         level, dictionary, thresholds = result
         return torch.tensor(level, dtype=torch.float64), torch.from_numpy(dictionary), torch.from_numpy(thresholds)
 
-    def oracle(self) -> tuple[Tensor, ...]:
+    def exact(self) -> tuple[Tensor, ...]:
         """Return what the plain loop computes."""
-        return self._exact
-
-    @cached_property
-    def _exact(self) -> tuple[Tensor, ...]:
         return self.outputs(self._run(epoch_numpy)())
 
     def useful_flops(self) -> float:
         """Return those of encoding, decoding and updating: 6 · images · units · pixels."""
         return 6.0 * len(self._images) * self.tensor.numel()
-
-    def native_parts(self) -> tuple[str, ...]:
-        """Return none: no representation takes part."""
-        return ()
-
-    def builds_inside(self) -> bool:
-        """Return True: there is no build to pay off."""
-        return True

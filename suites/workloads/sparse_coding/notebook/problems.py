@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from sparsebench.representations.base import Representation
 from sparsebench.suites.cell import DTYPES, Case
-from sparsebench.suites.workloads.problem import Action, Quality
+from sparsebench.suites.workloads.problem import Action, Problem, Quality
 from sparsebench.suites.workloads.sparse_coding import quality
 from sparsebench.suites.workloads.sparse_coding.notebook import operations
 from sparsebench.suites.workloads.sparse_coding.notebook.conserved_flow import Settings
-from sparsebench.suites.workloads.sparse_coding.stored_code import StoredCode
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -37,7 +37,7 @@ class Batch:
     trivial: Mapping[str, float]
 
 
-class CodeProblem(StoredCode):
+class CodeProblem(Problem):
     """What the three operations share: a batch of images, the network, and the code with its largest entries.
 
     The code is made on the CPU whatever the device, so that a case means the same everywhere.
@@ -55,13 +55,13 @@ class CodeProblem(StoredCode):
         self.dictionary = batch.dictionary.to(device, dtype)
         self.thresholds = batch.thresholds.to(device, dtype)
 
+    def outputs(self, result: Any) -> tuple[Tensor, ...]:
+        """Return the result as a tuple."""
+        return result if isinstance(result, tuple) else (result,)
+
     def quality(self, outputs: tuple[Tensor, ...]) -> Quality:
         """Return the mean over the images of Σ|v − r|, what dropping entries costs, and all other figures."""
-        return self._quality_of(self._decoded)
-
-    @cached_property
-    def _decoded(self) -> Tensor:
-        return self.tensor.double() @ self.dictionary.double()
+        return self._quality_of(self.tensor.double() @ self.dictionary.double())
 
     def _quality_of(self, reconstructions: Tensor) -> Quality:
         figures: dict[str, float | None] = {**quality.measure(self.images, self.tensor, reconstructions)}
@@ -89,9 +89,9 @@ class DecodeProblem(CodeProblem):
         """Return built @ W."""
         return lambda: built.matmul(self.dictionary)
 
-    def oracle(self) -> tuple[Tensor, ...]:
-        """Return r in float64."""
-        return (self._decoded,)
+    def exact(self) -> tuple[Tensor, ...]:
+        """Compute r in float64."""
+        return (self.tensor.double() @ self.dictionary.double(),)
 
     def useful_flops(self) -> float:
         """Return 2 · entries · pixels."""
@@ -118,13 +118,13 @@ class EncodeProblem(CodeProblem):
         """Return encoding into a new representation; `built` is not used."""
         return lambda: cls.build(self._encode(), self.case.pattern)
 
-    def oracle(self) -> tuple[Tensor, ...]:
-        """Return the code in float64, its largest entries chosen in float64 too."""
-        return (self._exact,)
+    def outputs(self, result: Any) -> tuple[Tensor, ...]:
+        """Return the code, strided."""
+        return (result.to_dense() if isinstance(result, Representation) else result,)
 
-    @cached_property
-    def _exact(self) -> Tensor:
-        return operations.encode(self.images.double(), self.dictionary.double(), self.thresholds.double(), self.kept)
+    def exact(self) -> tuple[Tensor, ...]:
+        """Compute the code in float64, its largest entries chosen in float64 too."""
+        return (operations.encode(self.images.double(), self.dictionary.double(), self.thresholds.double(), self.kept),)
 
     def useful_flops(self) -> float:
         """Return those of V Wᵀ, which is dense: 2 · images · pixels · units."""
@@ -164,12 +164,8 @@ class LearnProblem(CodeProblem):
         """Return the step, which leaves W and t as they are and returns new ones."""
         return lambda: self._step(built.matmul, built.rmatmul, self.tensor.dtype)
 
-    def oracle(self) -> tuple[Tensor, ...]:
-        """Return W', t' and the product behind them in float64."""
-        return self._exact
-
-    @cached_property
-    def _exact(self) -> tuple[Tensor, ...]:
+    def exact(self) -> tuple[Tensor, ...]:
+        """Compute W', t' and the product behind them in float64."""
         code = self.tensor.double()
         return self._step(lambda x: code @ x, lambda x: code.t() @ x, torch.float64)
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, TypeVar
 
-from sparsebench.kernels.csr.emit import Tailed
+from sparsebench.kernels.common.tailed import Tailed
 from sparsebench.kernels.microkernels import host
 
 

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
-from sparsebench.kernels.csr.emit import Tailed
+from sparsebench.kernels.common.tailed import Tailed
 from sparsebench.kernels.microkernels import host
 
 ARGUMENTS: dict[str, tuple[str, ...]] = {
