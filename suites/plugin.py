@@ -17,9 +17,10 @@ import pytest
 
 from sparsebench.suites.cell import Case, Cell, blank
 from sparsebench.suites.measure import machine
+from sparsebench.suites.measure.clocks import clock_for
 from sparsebench.suites.measure.gauge import Gauge, ReferenceChoice
 from sparsebench.suites.measure.one_cell import failed, measure
-from sparsebench.suites.measure.timing import EFFORTS, Effort, clock_for
+from sparsebench.suites.measure.timing import EFFORTS, Effort
 from sparsebench.suites.plan import (
     PlanError,
     Planned,

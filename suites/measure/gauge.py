@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from sparsebench.suites.cell import Cell
-from sparsebench.suites.measure.timing import Clock, Effort, Samples, fastest
+from sparsebench.suites.measure.clocks import Clock, fastest
+from sparsebench.suites.measure.timing import Effort, Samples
 from sparsebench.suites.workloads.problem import Action, Problem
 
 

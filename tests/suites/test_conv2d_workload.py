@@ -11,10 +11,11 @@ import torch
 from sparsebench.representations.pattern import Pattern
 from sparsebench.representations.registry import load
 from sparsebench.suites.cell import Case
+from sparsebench.suites.measure.clocks import CpuClock
 from sparsebench.suites.measure.fidelity import worst_error
 from sparsebench.suites.measure.gauge import Gauge, ReferenceChoice
 from sparsebench.suites.measure.one_cell import measure
-from sparsebench.suites.measure.timing import CpuClock, Effort
+from sparsebench.suites.measure.timing import Effort
 from sparsebench.suites.workloads import conv2d
 from sparsebench.suites.workloads.conv2d_cases import LAYERS, POINTS, RESNET, STRIDED, Layer
 

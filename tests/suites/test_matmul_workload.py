@@ -18,10 +18,11 @@ from sparsebench.representations.pattern import Pattern
 from sparsebench.representations.registry import load
 from sparsebench.suites.cell import Case
 from sparsebench.suites.measure import one_cell
+from sparsebench.suites.measure.clocks import CpuClock
 from sparsebench.suites.measure.fidelity import worst_error
 from sparsebench.suites.measure.gauge import Gauge, ReferenceChoice
 from sparsebench.suites.measure.one_cell import measure
-from sparsebench.suites.measure.timing import CpuClock, Effort
+from sparsebench.suites.measure.timing import Effort
 from sparsebench.suites.workloads import matmul
 from sparsebench.suites.workloads.matmul import drawn_blocks
 

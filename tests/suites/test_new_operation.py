@@ -17,9 +17,10 @@ from sparsebench.representations.formats.torch_csr import TorchCsr
 from sparsebench.representations.operations import Derivation, Operation, lacking
 from sparsebench.representations.pattern import Pattern
 from sparsebench.suites.cell import Case, Cell
+from sparsebench.suites.measure.clocks import CpuClock
 from sparsebench.suites.measure.gauge import Gauge, ReferenceChoice
 from sparsebench.suites.measure.one_cell import measure
-from sparsebench.suites.measure.timing import CpuClock, Effort
+from sparsebench.suites.measure.timing import Effort
 from sparsebench.suites.workloads.problem import Action, Problem
 
 GRAM = Operation(

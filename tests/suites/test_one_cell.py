@@ -12,9 +12,10 @@ import torch
 
 from sparsebench.representations.pattern import Pattern
 from sparsebench.suites.cell import Case, Cell, blank
+from sparsebench.suites.measure.clocks import CpuClock
 from sparsebench.suites.measure.gauge import Earlier, Gauge, ReferenceChoice
 from sparsebench.suites.measure.one_cell import measure
-from sparsebench.suites.measure.timing import CpuClock, Effort, Samples
+from sparsebench.suites.measure.timing import Effort, Samples
 from sparsebench.suites.workloads import matmul
 
 EFFORT = Effort(visits=2, budget_s=0.01, min_rounds=2, max_rounds=4, min_sample_s=1e-5)

@@ -19,10 +19,11 @@ from torch import Tensor
 
 from sparsebench.representations import registry
 from sparsebench.suites.cell import Case, Cell, blank
+from sparsebench.suites.measure.clocks import CpuClock
 from sparsebench.suites.measure.fidelity import worst_error
 from sparsebench.suites.measure.gauge import Gauge, ReferenceChoice
 from sparsebench.suites.measure.one_cell import failed, measure
-from sparsebench.suites.measure.timing import CpuClock, Effort
+from sparsebench.suites.measure.timing import Effort
 from sparsebench.suites.runner.journal import RunFolder, finite
 from sparsebench.suites.workloads import store
 from sparsebench.suites.workloads.problem import Problem

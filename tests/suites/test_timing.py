@@ -14,15 +14,13 @@ import torch
 
 from sparsebench.kernels.common import gpu
 from sparsebench.suites.measure import timing
+from sparsebench.suites.measure.clocks import CpuClock, CudaClock, fastest
 from sparsebench.suites.measure.timing import (
     EFFORTS,
-    CpuClock,
-    CudaClock,
     Effort,
     Samples,
     bootstrap_interval,
     calls_per_sample,
-    fastest,
     stolen_ticks,
     summarise,
     time_paired,

@@ -75,12 +75,21 @@ def loop_holding(name: str, units: int) -> Loop:
     """
     decode, _ = decoder(name, units)
 
-    def epoch(dictionary: np.ndarray, thresholds: np.ndarray, images: np.ndarray, *rates: float) -> float:
+    def epoch(
+        dictionary: np.ndarray,
+        thresholds: np.ndarray,
+        images: np.ndarray,
+        rate: float,
+        gamma: float,
+        flow: float,
+        epsilon: float,
+    ) -> float:
         weights = torch.from_numpy(dictionary)  # the same memory: the representation sees every change
 
         def decoded(code: np.ndarray) -> np.ndarray:
-            return decode(torch.from_numpy(code)[None], weights).numpy()[0]
+            found: np.ndarray = decode(torch.from_numpy(code)[None], weights).numpy()[0]
+            return found
 
-        return epoch_numpy(dictionary, thresholds, images, *rates, decode=decoded)
+        return epoch_numpy(dictionary, thresholds, images, rate, gamma, flow, epsilon, decoded)
 
     return epoch
