@@ -72,7 +72,8 @@ else:
     child.join()
 expected = expected or compute()
 for name, want in expected.items():
-    torch.testing.assert_close(found[name], want, msg=lambda text: f"{name}: {text}")
+    # without threads, or by another kernel, sums may be taken in another order: 100 terms of about 1 each
+    torch.testing.assert_close(found[name], want, rtol=1e-4, atol=1e-4, msg=lambda text: f"{name}: {text}")
 print(len(found), "fine")
 """
 
