@@ -14,7 +14,7 @@ from sparsebench.kernels.block_sparse.triton_planes import descriptor, plane, va
 from sparsebench.kernels.block_sparse.triton_product import add_up, multiply
 from sparsebench.kernels.block_sparse.triton_sampled import sample
 from sparsebench.kernels.block_sparse.triton_tiles import Tile
-from sparsebench.kernels.common.triton_launch import grid, units
+from sparsebench.kernels.common.triton_launch import grid, processors
 
 _MOST_TASKS = 2**31 - 2**20
 """Tasks are counted in 32 bits, and a program steps past the last one by up to the size of the grid."""
@@ -24,7 +24,7 @@ def product_limit(index: BlockIndex, x: Tensor, tile: Tile, *, transposed: bool)
     """Return how many blocks a segment may hold, for x (batch, inner, n)."""
     height, width = index.block[::-1] if transposed else index.block
     tiles = triton.cdiv(height, tile.rows) * triton.cdiv(x.shape[2], tile.columns) * x.shape[0]
-    return segment_limit(index.blocks, width, tiles, 2 * units(x.device))
+    return segment_limit(index.blocks, width, tiles, 2 * processors(x.device))
 
 
 def splits_rows(index: BlockIndex, x: Tensor, *, transposed: bool) -> bool:
@@ -137,7 +137,7 @@ def run_sampled(index: BlockIndex, a: Tensor, b: Tensor, out: Tensor, tile: Tile
     tasks = table.filled * triton.cdiv(height, tile.rows) * across
     every = batch * triton.cdiv(n, tile.inner)
     if shares is None:  # a share of at least 1024 elements, so that it outweighs what is added up
-        shares = max(1, min(units(a.device) * tile.programs // tasks, every * tile.inner // 1024))
+        shares = max(1, min(processors(a.device) * tile.programs // tasks, every * tile.inner // 1024))
     steps = max(1, triton.cdiv(every, shares))
     shares = max(1, triton.cdiv(every, steps))
     held = out if shares == 1 else torch.empty((shares, *out.shape), dtype=torch.float32, device=a.device)
@@ -163,7 +163,7 @@ def run_sampled(index: BlockIndex, a: Tensor, b: Tensor, out: Tensor, tile: Tile
 
 
 def _grid(tasks: int, tile: Tile, tensor: Tensor) -> tuple[int, int]:
-    return grid(max(1, min(_tasks(tasks), units(tensor.device) * tile.programs)))
+    return grid(max(1, min(_tasks(tasks), processors(tensor.device) * tile.programs)))
 
 
 def _tasks(tasks: int) -> int:

@@ -28,7 +28,7 @@ from sparsebench.kernels.block_sparse.triton_tiles import Limits, Tile, product_
 from sparsebench.kernels.block_sparse.triton_trial import Trial, order, try_product, try_sampled
 from sparsebench.kernels.common.choices import recall, remember
 from sparsebench.kernels.common.gpu import cold_cache, device_is_lost, device_times
-from sparsebench.kernels.common.triton_launch import INTERPRETED, units
+from sparsebench.kernels.common.triton_launch import INTERPRETED, processors
 
 _WORTH_TIMING = 2**31
 """Multiplications below which the launch outweighs the kernel, so that the first candidate that is right is taken."""
@@ -55,7 +55,7 @@ def product_tile(index: BlockIndex, values: Tensor, x: Tensor, out: Tensor, *, t
     large = values.numel() * x.shape[0] * x.shape[2] > _WORTH_TIMING
     height, width = index.block[::-1] if transposed else index.block
     tiles = product_tiles(height, width, x.shape[2], x.dtype, limits, described=described, split=split)
-    ranked = busiest(tiles, index.grid[1 if transposed else 0] * x.shape[0], height, x.shape[2], units(x.device))
+    ranked = busiest(tiles, index.grid[1 if transposed else 0] * x.shape[0], height, x.shape[2], processors(x.device))
     key = (
         "block-sparse transposed product" if transposed else "block-sparse product", x.dtype, index.block,
         _size_class(x.shape[2]), order(x), order(out), "described" if described else "plain",

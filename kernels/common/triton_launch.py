@@ -24,7 +24,7 @@ def check_device(device: torch.device) -> None:
         )
 
 
-def units(device: torch.device) -> int:
+def processors(device: torch.device) -> int:
     """Return how many multiprocessors a device has; the interpreter counts as two, so that work is shared out."""
     return int(torch.cuda.get_device_properties(device).multi_processor_count) if device.type == "cuda" else 2
 

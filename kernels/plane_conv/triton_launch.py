@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sparsebench.kernels.common.triton_launch import grid, side, units
+from sparsebench.kernels.common.triton_launch import grid, processors, side
 from sparsebench.kernels.plane_conv import triton_gather, triton_reduce, triton_vectors
 from sparsebench.kernels.plane_conv.geometry import Geometry
 from sparsebench.kernels.plane_conv.triton_steps import Step, Tile, forward_step, gather_tile, reduce_tile, vector_tile
@@ -205,7 +205,7 @@ def run_reduce_planes(
 
 def _shares(programs: int, total: int, device: torch.device) -> tuple[int, int]:
     """Return over how many programs `total` steps of a sum are shared out, and how many steps each takes."""
-    steps = math.ceil(total / min(total, max(1, 2 * units(device) // programs)))
+    steps = math.ceil(total / min(total, max(1, 2 * processors(device) // programs)))
     return math.ceil(total / steps), steps
 
 

@@ -196,7 +196,7 @@ def test_runs_repeat_bit_for_bit(store: str) -> None:
 
 
 def test_sums_are_shared_out_to_several_programs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(triton_launch, "units", lambda _: 1000)  # a share for each sample and chunk of pixels
+    monkeypatch.setattr(triton_launch, "processors", lambda _: 1000)  # a share for each sample and chunk of pixels
     for store in ("shared", "blocks", "elements"):
         name, arguments = calls(store, PLAIN, Draw(7), size=(5, 4), density=0.2)[2]
         check(name, arguments)

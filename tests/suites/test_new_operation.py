@@ -1,4 +1,4 @@
-"""A new operation is one record and one method: the conformance checks, the rows and the kernel names know it then."""
+"""A new operation is one entry and one method: the conformance checks, the rows and the kernel names know it then."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from sparsebench.suites.workloads.data import DataError
-from sparsebench.suites.workloads.sparse_cnn import images, record, store, study
+from sparsebench.suites.workloads.sparse_cnn import images, kept, record, study
 from sparsebench.suites.workloads.sparse_cnn.images import Images
 from sparsebench.suites.workloads.sparse_cnn.network import CONVOLUTIONS, PRUNABLE, weight
 from sparsebench.suites.workloads.sparse_cnn.plans import Plan
@@ -83,11 +83,11 @@ def test_what_is_kept_is_checked(digits: Images, tmp_path: Path) -> None:
     once = dataclasses.replace(SMALL, epochs=1)
     whole = train(once, 0, digits, home=tmp_path)
     (file,) = tmp_path.iterdir()
-    identity = store.identity(once.key, 0, digits.source)
-    assert store.load(file, identity) is not None
-    assert store.load(file, identity + " ") is None  # another training's
+    identity = kept.identity(once.key, 0, digits.source)
+    assert kept.load(file, identity) is not None
+    assert kept.load(file, identity + " ") is None  # another training's
     file.write_bytes(file.read_bytes()[:1000])
-    assert store.load(file, identity) is None
+    assert kept.load(file, identity) is None
     anew = train(once, 0, digits, home=tmp_path)
     assert all(torch.equal(bits(anew)[name], part) for name, part in bits(whole).items())
     assert len(list(tmp_path.iterdir())) == 1  # no drafts are left

@@ -16,7 +16,7 @@ from sparsebench.representations.operations import lacking
 from sparsebench.representations.pattern import Pattern
 from sparsebench.suites.cell import Case
 from sparsebench.suites.measure.fidelity import worst_error
-from sparsebench.suites.workloads.sparse_cnn import images, plans, store, workload
+from sparsebench.suites.workloads.sparse_cnn import images, kept, plans, workload
 from sparsebench.suites.workloads.sparse_cnn.images import Images
 from sparsebench.suites.workloads.sparse_cnn.layer_problem import LayerProblem
 from sparsebench.suites.workloads.sparse_cnn.net_problems import NetProblem, StepProblem
@@ -110,7 +110,7 @@ def test_training_problem_gives_accuracy_and_pictures(digits: Images, tmp_path: 
     # what the problem trains is in the user's store, which is the tests' own here
     again = problem.train()
     assert again.accuracy == trained.accuracy
-    assert any(file.name.startswith("magnitude-plane-0.8-maps8x16x16-seed0") for file in store.folder().iterdir())
+    assert any(file.name.startswith("magnitude-plane-0.8-maps8x16x16-seed0") for file in kept.folder().iterdir())
 
 
 @pytest.mark.parametrize("name", ["conv2", "conv3"])

@@ -25,7 +25,7 @@ from sparsebench.suites.measure.gauge import Gauge, ReferenceChoice
 from sparsebench.suites.measure.one_cell import failed, measure
 from sparsebench.suites.measure.timing import Effort
 from sparsebench.suites.runner.journal import RunFolder, finite
-from sparsebench.suites.workloads import store
+from sparsebench.suites.workloads import kept
 from sparsebench.suites.workloads.problem import Problem
 from sparsebench.suites.workloads.sparse_coding import plans, quality, record, study, trained, workload
 from sparsebench.suites.workloads.sparse_coding.code_problems import CODE_PROBLEMS, learned_codes, random_codes
@@ -191,14 +191,14 @@ def test_divergence_is_kept_with_its_epoch(tmp_path: Path) -> None:
 
 
 def test_a_store_holds_one_training_a_file(tmp_path: Path) -> None:
-    name = store.identity(1, "settings", 0, "data")
-    path = store.place(tmp_path, "label", 0, name)
-    assert store.load(path, name) is None
-    store.save(path, {"identity": name, "x": torch.ones(2)})
-    assert torch.equal(store.load(path, name)["x"], torch.ones(2))  # type: ignore[index]
-    assert store.load(path, name + " ") is None
+    name = kept.identity(1, "settings", 0, "data")
+    path = kept.place(tmp_path, "label", 0, name)
+    assert kept.load(path, name) is None
+    kept.save(path, {"identity": name, "x": torch.ones(2)})
+    assert torch.equal(kept.load(path, name)["x"], torch.ones(2))  # type: ignore[index]
+    assert kept.load(path, name + " ") is None
     path.write_bytes(path.read_bytes()[:50])
-    assert store.load(path, name) is None
+    assert kept.load(path, name) is None
 
 
 def test_patches_have_no_figures_of_pixels(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from sparsebench.suites.workloads.sparse_cnn import images, plans, record, store
+from sparsebench.suites.workloads.sparse_cnn import images, kept, plans, record
 from sparsebench.suites.workloads.sparse_cnn.plans import Plan
 from sparsebench.suites.workloads.sparse_cnn.training import Trained, train
 from sparsebench.suites.workloads.study import Job, Study
@@ -27,7 +27,7 @@ def _images(data: Path | None) -> images.Images:
 
 
 def fit(plan: Plan, seed: int, data: Path | None) -> Trained:
-    """Train a plan on the images of a folder, from the store as far as it has been trained already."""
+    """Train a plan on the images of a folder, from the cache folder as far as it has been trained already."""
     found = _images(data)
     return train(plan.fitted(len(found.x)), seed, found)
 
@@ -138,7 +138,7 @@ STUDY = Study(
     do=do,
     line=line,
     result=lambda rows: {"summary": summarise(rows), "paired": pairs(rows)},
-    folder=store.folder,
+    folder=kept.folder,
 )
 
 if __name__ == "__main__":

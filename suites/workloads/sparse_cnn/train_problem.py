@@ -15,7 +15,7 @@ METRIC = "test accuracy"
 class CnnTraining(Training):
     """A whole training with masked dense weights, on the CPU.
 
-    What was trained already, in this run or another one, is taken from the store: then the time of the call says
+    What was trained already, in this run or another one, is taken from the cache folder: then the time of the call says
     nothing, and `seconds` are those of the training.
     """
 
@@ -33,7 +33,7 @@ class CnnTraining(Training):
         return Quality(value=result.accuracy[-1], metric=METRIC)
 
     def seconds(self, result: Trained) -> float:
-        """Return how long the training took, which the call did not if it was in the store."""
+        """Return how long the training took, which the call did not if it was kept."""
         return result.seconds
 
     def artifact(self, result: Trained) -> Artifact:

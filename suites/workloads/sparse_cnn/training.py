@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sparsebench.suites.workloads.sparse_cnn import store
+from sparsebench.suites.workloads.sparse_cnn import kept
 from sparsebench.suites.workloads.sparse_cnn.activity import activity_loss, shares
 from sparsebench.suites.workloads.sparse_cnn.images import Images, batches, steps
 from sparsebench.suites.workloads.sparse_cnn.network import (
@@ -143,9 +143,9 @@ def train(
     )
     total = settings.epochs * steps(len(used.x), settings.batch)
     sparsifier = Sparsifier(net, settings, total, generator)
-    identity = store.identity(settings.key, seed, images.source)
-    path = store.place(home or store.folder(), settings.label, seed, identity)
-    state = store.load(path, identity)
+    identity = kept.identity(settings.key, seed, images.source)
+    path = kept.place(home or kept.folder(), settings.label, seed, identity)
+    state = kept.load(path, identity)
     if state is not None:
         net.load_state_dict(state["net"])
         if state["optimiser"] is not None:  # a finished training has no more use for it
@@ -170,7 +170,7 @@ def train(
             "plane_activity": plane_activity,
             "seconds": state["seconds"] + time.perf_counter() - begin,
         }
-        store.save(path, state)
+        kept.save(path, state)
         if progress is not None:
             progress(len(state["accuracy"]), accuracy)
     return _trained(settings, seed, images.source, net, state)

@@ -91,7 +91,7 @@ def _plans() -> dict[tuple[str, str, float | None], Plan]:
 
 
 def problem(case: Case, device: str, data: Path | None) -> Problem | Training:
-    """Make a case concrete. A network that is timed is trained when the store does not have it.
+    """Make a case concrete. A network that is timed is trained when it was not kept.
 
     Raises:
         DataError: if the data folder is not as expected.

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sparsebench.suites.workloads import store
+from sparsebench.suites.workloads import kept
 from sparsebench.suites.workloads.sparse_coding import quality
 from sparsebench.suites.workloads.sparse_coding.images import images, trivial
 from sparsebench.suites.workloads.sparse_coding.models.coder import DivergedError, SparseCoder
@@ -79,12 +79,12 @@ def one_thread() -> Iterator[None]:
 
 def folder() -> Path:
     """Return where trainings are kept: the user's cache folder; delete it to train anew."""
-    return store.folder("sparse_coding")
+    return kept.folder("sparse_coding")
 
 
 @lru_cache(maxsize=8)  # a model is timed in several cells, one after the other
 def trained(plan: Plan, seed: int, data: Path | None) -> TrainedCoder:
-    """Return a training, from the store as far as it is there; see `train`."""
+    """Return a training, from the cache folder as far as it is there; see `train`."""
     return train(plan, seed, data)
 
 
@@ -114,9 +114,9 @@ def train(
         raise ValueError(f"expected between 1 and {len(every):,} images of {source}, got {plan.images:,}")
     used = every[: plan.images]
     coder = cls(settings, seed=seed)
-    identity = store.identity(VERSION, f"{plan.model} {settings!r} images={len(used)}", seed, source)
-    path = store.place(home or folder(), plan.label, seed, identity)
-    state = store.load(path, identity) or {"identity": identity, "curve": [], "seconds": 0.0}
+    identity = kept.identity(VERSION, f"{plan.model} {settings!r} images={len(used)}", seed, source)
+    path = kept.place(home or folder(), plan.label, seed, identity)
+    state = kept.load(path, identity) or {"identity": identity, "curve": [], "seconds": 0.0}
     with one_thread():
         if state["curve"]:
             coder.load(state["coder"])
@@ -124,7 +124,7 @@ def train(
             coder.begin(used)
         while "diverged" not in state and len(state["curve"]) < settings.epochs:
             state = _epoch(coder, used, state)
-            store.save(path, state)
+            kept.save(path, state)
             if progress is not None and "diverged" not in state:
                 progress(len(state["curve"]), settings.epochs, state["curve"][-1])
         if "diverged" in state:
@@ -133,7 +133,7 @@ def train(
         if "figures" not in state:
             state |= judge(coder, images(plan.data, "test", data)[0], kind=plan.data)
             state["figures"] |= trivial(plan.data, data)
-            store.save(path, state)
+            kept.save(path, state)
     return TrainedCoder(
         plan=plan,
         seed=seed,

@@ -15,7 +15,7 @@ from torch import Tensor
 from sparsebench.representations import registry
 from sparsebench.representations.base import Representation
 from sparsebench.suites.workloads.sparse_coding.solvers.finite import all_finite
-from sparsebench.suites.workloads.sparse_coding.solvers.units import power_of, scaled
+from sparsebench.suites.workloads.sparse_coding.solvers.scales import power_of, scaled
 
 Progress = Callable[[int, float], None]
 """Told after every epoch: its number from 1, and its mean L1 per image."""

@@ -17,7 +17,7 @@ from sparsebench.suites.workloads.sparse_coding.solvers.lasso_gap import (
     check_lasso_settings,
     solve,
 )
-from sparsebench.suites.workloads.sparse_coding.solvers.units import penalty_in
+from sparsebench.suites.workloads.sparse_coding.solvers.scales import penalty_in
 
 THRESHOLDS = ("soft", "hard")
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from sparsebench.suites.workloads.sparse_coding.models.coder import CoderSettings, SparseCoder
 from sparsebench.suites.workloads.sparse_coding.solvers.code_layouts import to_csr
 from sparsebench.suites.workloads.sparse_coding.solvers.ista import curvature
-from sparsebench.suites.workloads.sparse_coding.solvers.units import penalty_in
+from sparsebench.suites.workloads.sparse_coding.solvers.scales import penalty_in
 
 NETWORK = ("dictionary", "encoder", "lateral", "thresholds")
 DECAY = (0.9, 0.999)

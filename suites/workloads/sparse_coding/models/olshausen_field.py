@@ -10,7 +10,7 @@ from sparsebench.suites.workloads.sparse_coding.models.dictionary_learning impor
 from sparsebench.suites.workloads.sparse_coding.solvers.fista import fista, fista_multiply_adds
 from sparsebench.suites.workloads.sparse_coding.solvers.ista import ista
 from sparsebench.suites.workloads.sparse_coding.solvers.lasso_gap import check_lasso_settings
-from sparsebench.suites.workloads.sparse_coding.solvers.units import penalty_in
+from sparsebench.suites.workloads.sparse_coding.solvers.scales import penalty_in
 
 INFERENCES = {"fista": fista, "ista": ista}
 

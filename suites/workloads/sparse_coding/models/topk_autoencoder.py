@@ -27,7 +27,7 @@ from sparsebench.suites.workloads.sparse_coding.models.coder import SparseCoder
 from sparsebench.suites.workloads.sparse_coding.models.topk_layers import auxiliary, decode, shown
 from sparsebench.suites.workloads.sparse_coding.models.topk_settings import TopKSettings
 from sparsebench.suites.workloads.sparse_coding.solvers.code_layouts import csr_code, joined
-from sparsebench.suites.workloads.sparse_coding.solvers.units import power_of_mean, scaled
+from sparsebench.suites.workloads.sparse_coding.solvers.scales import power_of_mean, scaled
 
 __all__ = ["TopKAutoencoder", "TopKSettings"]
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from sparsebench.suites.workloads.sparse_coding.solvers import units
+from sparsebench.suites.workloads.sparse_coding.solvers import scales
 from sparsebench.suites.workloads.sparse_coding.solvers.code_layouts import strided
 from sparsebench.suites.workloads.sparse_coding.solvers.finite import all_finite
 
@@ -92,9 +92,9 @@ def solve(
     """
     check_operands(images, dictionary)
     check_lasso_settings(penalty, gap, steps_limit)
-    x, d = units.power_of(images), units.power_of_atoms(dictionary)
-    small = units.scaled(images, -x)
-    found = solver(small, units.scaled(dictionary, -d), units.penalty_in(penalty, x + d))
+    x, d = scales.power_of(images), scales.power_of_atoms(dictionary)
+    small = scales.scaled(images, -x)
+    found = solver(small, scales.scaled(dictionary, -d), scales.penalty_in(penalty, x + d))
     late = int((found.gap > gap * small.double().square().sum(1)).sum()) if warn and gap > 0 else 0
     if late:
         warn_unsolved(
@@ -102,7 +102,7 @@ def solve(
             f"up to {steps_limit:,} steps; raise steps_limit or gap, or ask in float64",
             depth=4,
         )
-    return replace(found, code=units.scaled(found.code, x - d), gap=units.scaled(found.gap, 2 * x))
+    return replace(found, code=scales.scaled(found.code, x - d), gap=scales.scaled(found.gap, 2 * x))
 
 
 def warn_unsolved(message: str, depth: int) -> None:

@@ -9,7 +9,7 @@ from torch import Tensor
 from sparsebench.suites.workloads.sparse_coding.solvers import omp_steps
 from sparsebench.suites.workloads.sparse_coding.solvers.code_layouts import csr_code
 from sparsebench.suites.workloads.sparse_coding.solvers.lasso_gap import check_operands, warn_unsolved
-from sparsebench.suites.workloads.sparse_coding.solvers.units import unit_rows
+from sparsebench.suites.workloads.sparse_coding.solvers.scales import unit_rows
 
 GRAM_BYTES = 256 << 20
 """What the products among all atoms may take unless the caller says otherwise: in float32 those of 8,192 atoms."""

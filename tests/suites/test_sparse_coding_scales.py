@@ -24,7 +24,7 @@ from sparsebench.suites.workloads.sparse_coding.models.olshausen_field import Ol
 from sparsebench.suites.workloads.sparse_coding.models.routed_autoencoder import RoutedAutoencoder, RoutedSettings
 from sparsebench.suites.workloads.sparse_coding.models.sparse_dream import SparseDream, SparseDreamSettings
 from sparsebench.suites.workloads.sparse_coding.models.topk_autoencoder import TopKAutoencoder, TopKSettings
-from sparsebench.suites.workloads.sparse_coding.solvers import units
+from sparsebench.suites.workloads.sparse_coding.solvers import scales
 from sparsebench.suites.workloads.sparse_coding.solvers.fista import fista
 from sparsebench.suites.workloads.sparse_coding.solvers.ista import ista
 from sparsebench.suites.workloads.sparse_coding.solvers.lasso_gap import Solution, duality_gap
@@ -186,20 +186,20 @@ def test_pixels_of_bytes_are_not_cut_at_1() -> None:
 
 
 def test_powers_by_hand() -> None:
-    assert [units.power_of(torch.tensor(x)) for x in ([0.0], [1.0, -0.2], [1.1], [-255.0], [256.0], [])] == [
+    assert [scales.power_of(torch.tensor(x)) for x in ([0.0], [1.0, -0.2], [1.1], [-255.0], [256.0], [])] == [
         0, 0, 1, 8, 8, 0,
     ]  # fmt: skip
     least = torch.tensor([2.0**-149])
-    assert units.scaled(least, 149).item() == 1.0
-    assert units.scaled(units.scaled(least, 276), -276).item() == least.item()
-    assert units.power_of_atoms(torch.full((3, 100), 0.1)) == 0
-    assert units.power_of_atoms(torch.zeros(3, 4)) == 0
-    rows, sizes = units.unit_rows(torch.tensor([[0.0, 0.0], [3.0e38, 1.0], [-3e-45, 0.0], [5.0, 1.0]]))
+    assert scales.scaled(least, 149).item() == 1.0
+    assert scales.scaled(scales.scaled(least, 276), -276).item() == least.item()
+    assert scales.power_of_atoms(torch.full((3, 100), 0.1)) == 0
+    assert scales.power_of_atoms(torch.zeros(3, 4)) == 0
+    rows, sizes = scales.unit_rows(torch.tensor([[0.0, 0.0], [3.0e38, 1.0], [-3e-45, 0.0], [5.0, 1.0]]))
     assert rows.tolist()[3] == [1.25, 0.25]
     assert sizes.flatten().tolist() == [1.0, 2.0**127, 2.0**-148, 4.0]
     assert torch.isfinite(rows).all()
-    assert 2.0**99 <= units.penalty_in(1e300, -900) <= 2.0**100
-    assert 0 < units.penalty_in(1e-300, 1000) < 1e-149
+    assert 2.0**99 <= scales.penalty_in(1e300, -900) <= 2.0**100
+    assert 0 < scales.penalty_in(1e-300, 1000) < 1e-149
 
 
 # Warnings

@@ -1,11 +1,11 @@
-"""Keep the CNN's trainings: workloads/store.py with this workload's folder and version."""
+"""Keep the CNN's trainings: workloads/kept.py with this workload's folder and version."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from sparsebench.suites.workloads import store
-from sparsebench.suites.workloads.store import load, place, save
+from sparsebench.suites.workloads import kept
+from sparsebench.suites.workloads.kept import load, place, save
 
 __all__ = ["VERSION", "folder", "identity", "load", "place", "save"]
 
@@ -15,9 +15,9 @@ VERSION = 1
 
 def folder() -> Path:
     """Return where the trainings are kept: the user's cache folder; delete it to train anew."""
-    return store.folder("sparse_cnn")
+    return kept.folder("sparse_cnn")
 
 
 def identity(settings_key: str, seed: int, source: str) -> str:
     """Return a text that is equal only for trainings that end with the same bits."""
-    return store.identity(VERSION, settings_key, seed, source)
+    return kept.identity(VERSION, settings_key, seed, source)
