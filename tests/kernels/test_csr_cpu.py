@@ -15,6 +15,7 @@ from torch import Tensor
 from sparsebench.kernels.csr import cpu, cpu_tiling, reference
 from sparsebench.kernels.csr.cpu_generated import Loop, function
 from sparsebench.kernels.csr.layout import RowIndex, dense_from_elements
+from sparsebench.kernels.microkernels import host
 
 DTYPES = cpu.DTYPES
 
@@ -129,7 +130,7 @@ def test_narrow_tiles_where_the_panel_is_tall(monkeypatch: pytest.MonkeyPatch) -
     dense, index, values = draw((50, 90), 0.4, 3, torch.float32)
     x, g = strided((90, 100), "contiguous", 1, torch.float32), strided((50, 100), "contiguous", 2, torch.float32)
     widths = []
-    for size in (1, 90 * 64 * 2 * 2, 1 << 30):  # no panel fits; one of one vector of 64 bytes, or two of 32; all do
+    for size in (1, 2 * 90 * host.vector_bytes(), 1 << 30):  # no panel fits; one of one vector, as wide as here; all do
         monkeypatch.setattr(cpu_tiling, "cache_bytes", lambda level, size=size: size)
         cpu_tiling._tiling.cache_clear()
         widths.append(cpu_tiling.tiling(x, index.nnz, 90).columns)
