@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from sparsebench.kernels.microkernels import host
 from sparsebench.kernels.sparse_codes import cpu, cpu_tiling, layout, products, reference
 from sparsebench.kernels.sparse_codes.cpu_generated import Loop, function
 from sparsebench.kernels.sparse_codes.layout import CodeIndex
@@ -107,7 +108,7 @@ def test_threads_share_rows_or_tiles_and_change_no_bit(
     dense, index, values = draw(n, 120, 9, 3, dtype, ragged=True)
     x, e = strided(120, d, "contiguous", 1, dtype), strided(n, d, "contiguous", 2, dtype)
     got = []
-    for size in (1 << 20, 120 * 128, 1 << 10):  # of both caches: near; a tile of eight vectors fits the third; none
+    for size in (1 << 20, 120 * 2 * host.vector_bytes(), 1 << 10):  # near; a tile of eight vectors fits the third; none
         monkeypatch.setattr(cpu_tiling, "cache_bytes", lambda level, size=size: size if level == 2 else size * 8)
         cpu_tiling._tiling.cache_clear()
         assert (cpu_tiling.tiling(x, 120).ahead > 0) == (size < 1 << 20)
