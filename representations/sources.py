@@ -57,6 +57,9 @@ def check_source(tensor: Tensor) -> None:
         raise TypeError(f"expected a torch tensor, got {kind}; {_way(tensor)}")
     if tensor.device.type == "meta":
         raise ValueError("expected a tensor with data, got one on the device meta; move it to a device first")
+    if tensor.is_nested or tensor.is_quantized:
+        what = "a nested one; pad it" if tensor.is_nested else "a quantized one; dequantize it"
+        raise ValueError(f"expected an ordinary tensor, got {what}")
     strided = tensor.layout == torch.strided
     if tensor.dim() == 2 or (tensor.dim() == 4 and strided):
         return

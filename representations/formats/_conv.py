@@ -48,7 +48,9 @@ def conv2d_input(geometry: Geometry, index: Index, values: Tensor, g: Tensor, si
 
 
 def conv2d_values(geometry: Geometry, index: Index, values: Tensor, g: Tensor, x: Tensor) -> Tensor:
-    """Return the gradient of the values, laid out as they are; of `values` only the device counts."""
+    """Return the gradient of the values, laid out as they are; of `values` only dtype and device count."""
+    if g.dtype != values.dtype:  # the kernels see g and x only, and compare them with each other
+        raise ValueError(f"expected g in {values.dtype} on {values.device}, got {g.dtype} on {g.device}; convert it")
     return _function(index, "_values", values)(geometry, index, g, x)
 
 

@@ -100,3 +100,29 @@ def test_operands_of_another_dtype_are_refused_by_all(
     for call in (built.matmul, built.rmatmul, lambda x: built.sampled_matmul(x, x)):
         with pytest.raises(ValueError, match=rf"^expected \w+ in torch.float32 .*, got {dtype}.*; convert"):
             call(x)
+
+
+@pytest.mark.parametrize("cls", CLASSES)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16, torch.int64])
+def test_convolutions_refuse_operands_of_another_dtype(cls: type[Representation], dtype: torch.dtype) -> None:
+    built = cls.build(torch.ones(4, 3, 3, 3))
+    x, g = torch.ones(2, 3, 5, 5).to(dtype), torch.ones(2, 4, 3, 3).to(dtype)
+    calls = {
+        "conv2d": lambda: built.conv2d(x),
+        "conv2d_input": lambda: built.conv2d_input(g, (5, 5)),
+        "conv2d_values": lambda: built.conv2d_values(g, x),
+        "conv2d_with": lambda: cls.build(torch.ones(2, 3, 5, 5)).conv2d_with(torch.ones(4, 3, 3, 3).to(dtype)),
+    }
+    for call in calls.values():
+        with pytest.raises(ValueError, match=rf"^expected \w+ in torch.float32 .*, got {dtype}.*; convert"):
+            call()
+
+
+@pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor")  # deprecated, and still made
+@pytest.mark.parametrize("cls", CLASSES)
+def test_nested_and_quantized_sources_are_refused_in_one_line(cls: type[Representation]) -> None:
+    nested = torch.nested.nested_tensor([torch.ones(2), torch.ones(3)], layout=torch.jagged)
+    with pytest.raises(ValueError, match="got a nested one; pad it"):
+        cls.build(nested)
+    with pytest.raises(ValueError, match="got a quantized one; dequantize it"):
+        cls.build(torch.quantize_per_tensor(torch.eye(4), 0.1, 0, torch.qint8))
