@@ -116,12 +116,13 @@ def faults(row: Compiled) -> list[str]:
     product, wide = row.kernel.split()[1] in _PRODUCTS, any(tile in row.kernel for tile in _WIDE)
     # float32 products are exact to float32, which matrix instructions are on AMD's GPUs only
     instructions = row.dtype != "float32" or target.backend == "hip"
+    small = row.dtype == "float32" and product and _below_mfma(row.kernel)
     found = {
         "no registers": row.registers <= 0,
         "spilled registers": row.spill_bytes != 0,
         "more shared memory than there is": not 0 <= row.shared_bytes <= target.shared,
         "no shared memory": product and row.shared_bytes == 0,
-        "no matrix instructions": product and instructions and not row.matrix,
+        "no matrix instructions": product and instructions and not small and not row.matrix,
         "matrix instructions in float32": product and not instructions and bool(row.matrix),
         f"no {target.matrix[0]}": wide and target.matrix[0] not in row.matrix,
         "no bulk loads": "descriptors" in row.kernel and row.bulk_loads == 0,
@@ -134,6 +135,13 @@ _PRODUCTS = ("multiply", "sample", "gather", "reduce")
 """Kernels that multiply tiles with each other."""
 _WIDE = ("128x256x64", "64x256x64")
 """Tiles that only the newest matrix instructions of a target make sense for."""
+
+
+def _below_mfma(kernel: str) -> bool:
+    """Return whether a tile is smaller than AMD's matrix instructions in float32 (CDNA 3 ISA: 16 by 16, 4 by 64)."""
+    rows, columns = (int(side) for side in re.findall(r"\b(\d+)x(\d+)x\d+\b", kernel)[-1])
+    return min(rows, columns) < 16 and max(rows, columns) < 64
+
 
 Blocks = Sequence[tuple[int, int]]
 Job = tuple[Target, torch.dtype, Blocks, bool, bool]

@@ -81,6 +81,7 @@ ROW = Compiled(
     target="sm_90", dtype="bfloat16", kernel="block_sparse multiply 128x128 128x256x64 descriptors 8 warps 5 stages",
     registers=192, shared_bytes=147496, matrix={"HGMMA": 4}, bulk_loads=6,
 )  # fmt: skip
+AMD = {"target": "gfx942", "dtype": "float32", "bulk_loads": 0, "shared_bytes": 9}
 
 
 @pytest.mark.parametrize(
@@ -92,10 +93,13 @@ ROW = Compiled(
         ({"spill_bytes": 4}, "spilled registers"),
         ({"shared_bytes": 2**18}, "more shared memory than there is"),
         ({"shared_bytes": 0}, "no shared memory"),
-        ({"matrix": {}, "kernel": "plane_conv gather"}, "no matrix instructions"),
+        ({"matrix": {}}, "no matrix instructions"),
+        ({"matrix": {}, "kernel": "plane_conv reduce blocks 8x8 8x16x16", **AMD}, None),
+        ({"matrix": {}, "kernel": "plane_conv reduce blocks 8x8 8x64x16", **AMD}, "no matrix instructions"),
+        ({"matrix": {}, "kernel": "plane_conv reduce blocks 8x8 16x16x16", **AMD}, "no matrix instructions"),
         ({"matrix": {"HMMA": 4}}, "no HGMMA"),
         ({"dtype": "float32"}, "matrix instructions in float32"),
-        ({"dtype": "float32", "target": "gfx942", "kernel": "csr x", "bulk_loads": 0, "shared_bytes": 9}, None),
+        ({"kernel": "csr x", **AMD}, None),
         ({"bulk_loads": 0}, "no bulk loads"),
         ({"kernel": "block_sparse sample pointers"}, "bulk loads without descriptors"),
         ({"banned": ("atomics",)}, "atomics"),
