@@ -124,7 +124,7 @@ class Tile:
 def gather_tile(maps: int, pixels: int, *, single: bool) -> Tile:
     """Return the tile of a sum over maps and taps, by matrix instructions unless `single` (float32, multiply-add).
 
-    None spills a register on a target of `compile_check`. Larger ones did: 64 × 64 in float32, where all that a step
+    None spills a register on a target of `compile_targets`. Larger ones did: 64 × 64 in float32, where all that a step
     reads is held in registers, and 64 × 128 of halves on four warps, for their addresses.
     """
     if single:

@@ -22,7 +22,7 @@ import torch
 
 from sparsebench.kernels import compile_check
 from sparsebench.kernels.common.triton_launch import INTERPRETED
-from sparsebench.kernels.compile_check import TARGETS, Compiled, Target, faults
+from sparsebench.kernels.compile_targets import TARGETS, Compiled, Target, faults
 from sparsebench.kernels.csr import triton_sources as csr
 from sparsebench.kernels.sparse_codes import triton_sources as sparse_codes
 
@@ -31,7 +31,8 @@ SAMPLED = {"sm_80": "float32", "sm_90": "bfloat16", "sm_100": "float16", "gfx942
 
 ROWS = """
 import dataclasses, json, sys, torch
-from sparsebench.kernels.compile_check import TARGETS, check
+from sparsebench.kernels.compile_check import check
+from sparsebench.kernels.compile_targets import TARGETS
 
 named = [target for target in TARGETS if target.name == sys.argv[1]]
 rows = check(named, [getattr(torch, sys.argv[2])], blocks=((128, 128),), sampled=True)
