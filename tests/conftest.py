@@ -13,6 +13,10 @@ if not torch.cuda.is_available():
     # the choice is made when a kernel's module is imported
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
+# pytest-benchmark turns itself off where tests are shared out to processes; those here time nothing that they assert,
+# and the runs that they start are their own
+os.environ.pop("PYTEST_XDIST_WORKER", None)
+
 # choices are kept in the user's cache folder (XDG base directories): tests neither read nor change those of the user
 _cache = tempfile.mkdtemp(prefix="sparsebench-tests-")
 atexit.register(shutil.rmtree, _cache, ignore_errors=True)
