@@ -8,6 +8,7 @@ import shutil
 import tempfile
 
 import torch
+from hypothesis import settings
 
 if not torch.cuda.is_available():
     # the choice is made when a kernel's module is imported
@@ -21,3 +22,7 @@ os.environ.pop("PYTEST_XDIST_WORKER", None)
 _cache = tempfile.mkdtemp(prefix="sparsebench-tests-")
 atexit.register(shutil.rmtree, _cache, ignore_errors=True)
 os.environ["XDG_CACHE_HOME"] = _cache
+
+# the same examples on every run, so that a change is judged by what it changes; --hypothesis-profile=default draws others
+settings.register_profile("kept", derandomize=True)
+settings.load_profile("kept")

@@ -64,6 +64,7 @@ def test_a_table_is_made_once_and_lives_with_its_index() -> None:
     assert schedule.longest_row(index) == 7
     assert schedule.longest_row(index, transposed=True) == 2
     assert schedule.table_bytes(index) == sum(table.nbytes for table in schedule._held[index].tables.values())
+    gc.collect()  # of the indices of other tests
     held = len(schedule._held)
     del index
     gc.collect()

@@ -58,6 +58,7 @@ def normal(shape: tuple[int, ...], seed: int, dtype: torch.dtype) -> Tensor:
 
 def close(got: Tensor, want: Tensor, magnitude: Tensor, terms: int) -> bool:
     bound = magnitude * torch.finfo(torch.float32).eps * (terms + 2) + want.abs() * torch.finfo(got.dtype).eps
+    bound += torch.finfo(got.dtype).smallest_normal * torch.finfo(got.dtype).eps  # subnormal numbers stand so far apart
     return bool(((got.double() - want).abs() <= bound).all())
 
 
