@@ -23,6 +23,6 @@ _cache = tempfile.mkdtemp(prefix="sparsebench-tests-")
 atexit.register(shutil.rmtree, _cache, ignore_errors=True)
 os.environ["XDG_CACHE_HOME"] = _cache
 
-# the same examples on every run, so that a change is judged by what it changes; --hypothesis-profile=default draws others
+# the same examples on every run: a change is judged by what it changes; --hypothesis-profile=default draws others
 settings.register_profile("kept", derandomize=True)
 settings.load_profile("kept")
