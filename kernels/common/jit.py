@@ -11,6 +11,11 @@ import numba
 
 from sparsebench.kernels.common import forks
 
+_SHARED = dict.fromkeys(
+    ("comprehension", "fusion", "inplace_binop", "numpy", "reduction", "setitem", "stencil"), False
+) | {"prange": True}  # fmt: skip
+"""What of a parallel function numba shares out: its `prange` alone; looking for more takes a fifth of the compiling."""
+
 
 def njit(*, parallel: bool = False, **options: Any) -> Callable[[Callable[..., Any]], Any]:
     """Return a decorator that compiles a function without the interpreter's lock, dividing as NumPy does.
@@ -24,7 +29,7 @@ def njit(*, parallel: bool = False, **options: Any) -> Callable[[Callable[..., A
     """
 
     def decorate(function: Callable[..., Any]) -> Any:
-        usual = _compiled(function, parallel=parallel, **options)
+        usual = _compiled(function, parallel=_SHARED if parallel else False, **options)
         if not parallel:
             return usual
 
@@ -56,3 +61,10 @@ def _compiled(function: Callable[..., Any], **options: Any) -> Any:
         return numba.njit(cache=True, **options)(function)
     except RuntimeError:  # numba finds no folder to write to: an installation of root's, and no home
         return numba.njit(**options)(function)
+
+
+@njit()
+def copy(source: Any, target: Any) -> None:
+    """Copy a vector in a compiled loop; the assignment of a slice takes seconds to compile, for its errors' texts."""
+    for i in range(target.size):
+        target[i] = source[i]

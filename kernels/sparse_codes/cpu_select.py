@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numba import prange
 
-from sparsebench.kernels.common.jit import njit
+from sparsebench.kernels.common.jit import copy, njit
 from sparsebench.kernels.microkernels.call import call
 from sparsebench.kernels.sparse_codes import cpu_bisect
 from sparsebench.kernels.sparse_codes.cpu_scan import CHUNK
@@ -30,7 +30,7 @@ def _above(a: Any, b: Any) -> Any:
 
 
 @njit()
-def _kth(work: Any, count: int, k: int) -> Any:
+def kth(work: Any, count: int, k: int) -> Any:
     """Return the k-th largest of the first `count` numbers, which are reordered (Hoare's quickselect)."""
     low, high, goal = 0, count - 1, k - 1
     while low < high:
@@ -62,8 +62,8 @@ def _kth(work: Any, count: int, k: int) -> Any:
 @njit()
 def _keep(found: Any, at: Any, count: int, k: int, work: Any) -> Any:
     """Keep the k largest of `count` ≥ k found entries in their order, the first of equal ones; return their least."""
-    work[:count] = found[:count]
-    least = _kth(work, count, k)
+    copy(found, work[:count])
+    least = kth(work, count, k)
     above = 0
     for i in range(count):
         above += _above(found[i], least)
@@ -121,7 +121,7 @@ def _select_row(
 ) -> None:  # fmt: skip
     count = 0
     call(maxima, (x.ctypes.data, best.size, x.size // best.size, best.ctypes.data))
-    key = _kth(best, best.size, k)
+    key = kth(best, best.size, k)
     best[0] = key if key >= 0 else key ^ top  # the bits of the number: turning is its own reverse
     floor = best.view(x.dtype)[0]
     if floor > -np.inf:  # neither that nor NaN
@@ -132,8 +132,8 @@ def _select_row(
     if count < k:  # no floor, or one so near to 0 that the processor was told to take the number before it for 0
         for j in range(k):
             found[j], at[j] = x[j], j
-        work[:k] = found[:k]
-        least[0] = _kth(work, k, k)
+        copy(found, work[:k])
+        least[0] = kth(work, k, k)
         _mark(larger, x, least, masks)
         count = _scan(x, masks, k, k, least[0], found, at, work)
     _keep(found, at, count, k, work)
@@ -170,4 +170,5 @@ def select(
                 cpu_bisect.select_row(x[i], k, keys, found, at)
             else:
                 _select_row(maxima, larger, top, x[i], k, best, least, masks, found, at, work)
-            values[i], places[i] = found[:k], at[:k]
+            copy(found, values[i])
+            copy(at, places[i])

@@ -70,6 +70,7 @@ def rows(run: Path) -> list[dict[str, Any]]:
 
 
 SMALL = ("run", "--suite", "matmul", "--only", "attention 512×512|matmul|512x512x128|block-32x32|")
+ONE = (*SMALL[:-1], f"{SMALL[-1]}0.9|")
 CASES = 4  # the quick profile's levels of that pattern
 
 
@@ -104,21 +105,20 @@ def test_one_bad_representation_costs_no_other_cell(tmp_path: Path) -> None:
 
 def test_a_cell_that_hangs_is_a_timeout(tmp_path: Path) -> None:
     run = tmp_path / "run"
-    only = f"{SMALL[-1]}0.9|"
     names = ("bad_representations:Hangs", "dense")
-    result = sparsebench(*SMALL[:-1], only, "--out", run, "--cell-timeout", "15",
+    result = sparsebench(*ONE, "--out", run, "--cell-timeout", "15",
                          *(f"--representation={name}" for name in names))  # fmt: skip
     assert result.returncode == 1, result.stderr
     assert {row["representation"]: row["status"] for row in rows(run)} == {names[0]: "timeout", names[1]: "ok"}
     assert "took longer than 15 s" in rows(run)[0]["reason"]
 
 
-def test_ctrl_c_keeps_finished_rows_and_the_report_works_on_them(tmp_path: Path) -> None:
+def test_ctrl_c_keeps_finished_rows_and_the_report_works_on_them(tmp_path: Path, command: Command) -> None:
     run = tmp_path / "run"
-    command = [str(SPARSEBENCH), *SMALL, "--representation=dense", "--representation=bad_representations:Hangs",
+    words = [str(SPARSEBENCH), *SMALL, "--representation=dense", "--representation=bad_representations:Hangs",
                "--out", str(run)]  # fmt: skip
     process = subprocess.Popen(
-        command,
+        words,
         env=environment(HERE),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -138,8 +138,7 @@ def test_ctrl_c_keeps_finished_rows_and_the_report_works_on_them(tmp_path: Path)
     assert process.returncode == 130, errors.decode()
     assert "interrupted; every finished cell is in" in output.decode()
     assert [row["status"] for row in rows(run)] == ["ok"]
-    report = sparsebench("report", run)
-    assert report.returncode == 0, report.stderr
+    assert command("report", run).returncode == 0
     assert (run / "report.html").stat().st_size > 1000
 
 
@@ -210,30 +209,35 @@ def plugin(folder: Path, module: str, source: str, entry: str) -> Path:
     return folder
 
 
-def test_a_plug_in_is_listed_checked_measured_and_reported(tmp_path: Path) -> None:
-    paths = (plugin(tmp_path / "site", "my_plugin", PLUGIN, "mine = my_plugin:Mine"),)
-    assert re.search(r"mine\s.*my_plugin.*yes", sparsebench("list", paths=paths).stdout)
-    check = sparsebench("check", "mine", paths=paths)
+def test_a_plug_in_is_listed_checked_measured_and_reported(
+    tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = plugin(tmp_path / "site", "my_plugin", PLUGIN, "mine = my_plugin:Mine")
+    monkeypatch.syspath_prepend(site)
+    assert re.search(r"mine\s.*my_plugin.*yes", command("list").stdout)
+    check = command("check", "mine")
     assert check.returncode == 0, check.stdout
     run = tmp_path / "run"
-    result = sparsebench(*SMALL, "--representation=mine", "--out", run, paths=paths)
+    result = sparsebench(*ONE, "--representation=mine", "--out", run, paths=(site,))
     assert result.returncode == 0, result.stdout + result.stderr
-    assert Counter(row["status"] for row in rows(run)) == {"ok": CASES}
-    assert sparsebench("report", run, paths=paths).returncode == 0
+    assert [(row["representation"], row["status"]) for row in rows(run)] == [("mine", "ok")]
+    assert command("report", run).returncode == 0
     assert "mine" in (run / "report.md").read_text(encoding="utf-8")
     assert "mine" in (run / "report.html").read_text(encoding="utf-8")
 
 
-def test_a_broken_plug_in_costs_its_own_cells_only(tmp_path: Path) -> None:
-    paths = (plugin(tmp_path / "site", "my_broken", "import not_there\n", "broken = my_broken:Broken"),)
-    listed = sparsebench("list", paths=paths)
+def test_a_broken_plug_in_costs_its_own_cells_only(
+    tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = plugin(tmp_path / "site", "my_broken", "import not_there\n", "broken = my_broken:Broken")
+    monkeypatch.syspath_prepend(site)
+    listed = command("list")
     assert listed.returncode == 0, listed.stderr
     assert "not_there" in listed.stdout
     run = tmp_path / "run"
-    result = sparsebench(*SMALL, "--representation=dense", "--representation=broken", "--out", run, paths=paths)
+    result = sparsebench(*ONE, "--representation=dense", "--representation=broken", "--out", run, paths=(site,))
     assert result.returncode == 1, result.stderr
-    statuses = {(row["representation"], row["status"]) for row in rows(run)}
-    assert statuses == {("dense", "ok"), ("broken", "crashed")}
+    assert {row["representation"]: row["status"] for row in rows(run)} == {"dense": "ok", "broken": "crashed"}
     assert "expected my_broken:Broken to import, got ModuleNotFoundError" in rows(run)[-1]["reason"]
 
 

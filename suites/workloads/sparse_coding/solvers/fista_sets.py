@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 from numba import prange
 
-from sparsebench.kernels.common.jit import njit
+from sparsebench.kernels.common.jit import copy, njit
+from sparsebench.kernels.sparse_codes.cpu_select import kth
 
 SERIAL: dict[str, Any] = {
     "fastmath": {"contract", "reassoc", "nsz"},
@@ -75,7 +76,7 @@ def _choose(now: Any, values: Any, penalty: float, positive: bool, width: int) -
                 scores[unit] = score
                 outside += 1
     wanted = max(width, active)
-    least = np.partition(scores, units - wanted)[units - wanted] if wanted < outside else scores.dtype.type(0.0)
+    least = kth(scores.copy(), units, wanted) if wanted < outside else scores.dtype.type(0.0)
     chosen = np.empty(units, np.int64)
     count = 0
     for unit in range(units):
@@ -174,7 +175,7 @@ def accelerated(small: Any, start: Any, z: Any, x_squared: float, penalty: float
     gz, gy = np.empty(count, small.dtype), np.empty(count, small.dtype)
     gnew, now = np.empty(count, small.dtype), np.empty(count, small.dtype)
     _times(small, z, gz)
-    gy[:] = gz
+    copy(gz, gy)
     y, new = z.copy(), z.copy()
     curvature, bound = _steepness(small)
     momentum = 1.0
@@ -234,7 +235,7 @@ def _one(start: Any, now: Any, values: Any, gram: Any, atoms: Any, x_squared: fl
             values[chosen[i]] = z[i]
         if gram.shape[0] == 0:
             break
-        now[:] = start
+        copy(start, now)
         for i in range(chosen.size):
             if z[i] != 0:
                 row = gram[chosen[i]]

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numba import prange
 
-from sparsebench.kernels.common.jit import njit
+from sparsebench.kernels.common.jit import copy, njit
 
 _SERIAL: dict[str, Any] = {
     "fastmath": {"contract", "reassoc", "nsz"},
@@ -96,7 +96,7 @@ def pursue(start: Any, now: Any, places: Any, values: Any, factors: Any, sizes: 
             sizes[image] = size + 1
             if gram.shape[0] > 0 and size + 1 < wanted:
                 row = now[image]
-                row[:] = start[image]
+                copy(start[image], row)
                 for i in range(size + 1):
                     products = gram[places[image, i]]
                     value = row.dtype.type(values[image, i])
