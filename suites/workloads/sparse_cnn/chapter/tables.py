@@ -111,7 +111,8 @@ def _contest(sparse: Setting, narrow: Setting) -> Contest:
     first, second = ({run.seed: run.accuracy for run in setting.runs} for setting in (sparse, narrow))
     common = sorted(first.keys() & second.keys())
     one, other = (np.array([accuracy[seed] for seed in common]) for accuracy in (first, second))
-    differences, p = one - other, None
+    differences = one - other
+    p = None
     if len(differences) >= TEST_SEEDS and np.ptp(differences) > 0:  # the test divides by their spread
         from scipy.stats import ttest_rel  # imported late: a third of a second
 
