@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from types import ModuleType
 
 import numba
 import pytest
@@ -11,7 +12,6 @@ import torch
 from torch import Tensor
 
 from sparsebench.suites.workloads.data import digits
-from sparsebench.suites.workloads.sparse_coding import bars
 from sparsebench.suites.workloads.sparse_coding.models.coder import DivergedError, SparseCoder
 from sparsebench.suites.workloads.sparse_coding.models.dictionary_learning import DictionaryLearner
 from sparsebench.suites.workloads.sparse_coding.models.lca import LCA, LCASettings
@@ -58,8 +58,8 @@ def _one_thread() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def crossings() -> Tensor:
-    images, _ = bars.draw(2000, 1)
+def crossings(bars: ModuleType) -> Tensor:
+    images: Tensor = bars.draw(2000, 1)[0]
     return images
 
 
@@ -74,7 +74,9 @@ def crossings() -> Tensor:
     ],
     ids=["fista", "fista positive", "ista", "lca", "lca again"],
 )
-def test_bars_are_recovered(make: Make, settings: dict[str, object], seed: int, crossings: Tensor) -> None:
+def test_bars_are_recovered(
+    make: Make, settings: dict[str, object], seed: int, crossings: Tensor, bars: ModuleType
+) -> None:
     coder = make(seed=seed, epochs=4, **settings)
     assert not bars.recovered(_started(coder, crossings)).all()
     coder.fit(crossings)

@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from sparsebench.representations import registry
 from sparsebench.suites.workloads.data import Digits, digits
-from sparsebench.suites.workloads.sparse_coding import bars, curves, quality
+from sparsebench.suites.workloads.sparse_coding import curves, quality
 from sparsebench.suites.workloads.sparse_coding.models.coder import DivergedError, SparseCoder
 from sparsebench.suites.workloads.sparse_coding.models.conserving_flow import (
     ConservingFlow,
@@ -217,7 +218,7 @@ def test_foldiak_by_hand() -> None:
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
-def test_foldiak_finds_all_bars(seed: int) -> None:
+def test_foldiak_finds_all_bars(seed: int, bars: ModuleType) -> None:
     """After 4,800 presentations; the dictionary holds all sixteen after 2,400 to 3,200 with these seeds."""
     images, there = bars.draw(4_800, seed)
     model = Foldiak(FoldiakSettings(units=16), seed=seed)

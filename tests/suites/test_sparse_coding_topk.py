@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from types import ModuleType
 
 import numba
 import numpy as np
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from sparsebench.kernels.sparse_codes.layout import CodeIndex
 from sparsebench.representations import registry
-from sparsebench.suites.workloads.sparse_coding import bars, quality
+from sparsebench.suites.workloads.sparse_coding import quality
 from sparsebench.suites.workloads.sparse_coding.models.coder import DivergedError
 from sparsebench.suites.workloads.sparse_coding.models.topk_autoencoder import TopKAutoencoder
 from sparsebench.suites.workloads.sparse_coding.models.topk_layers import decode, shown
@@ -36,8 +37,9 @@ def one_thread() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def images() -> Tensor:
-    return bars.draw(300, 5)[0]
+def images(bars: ModuleType) -> Tensor:
+    found: Tensor = bars.draw(300, 5)[0]
+    return found
 
 
 def learned(images: Tensor, settings: TopKSettings = SMALL, **options: object) -> TopKAutoencoder:
@@ -228,7 +230,7 @@ def test_a_state_of_other_settings_is_refused(images: Tensor) -> None:
         TopKAutoencoder(replace(SMALL, units=21)).load(state)
 
 
-def test_equal_images_begin_as_different_atoms() -> None:
+def test_equal_images_begin_as_different_atoms(bars: ModuleType) -> None:
     coder = TopKAutoencoder(SMALL, seed=0)
     coder.begin(bars.every_bar()[:2].repeat(10, 1))
     assert torch.pdist(coder.dictionary.detach()).min() > 0.05

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -44,8 +45,9 @@ class Images:
         return Images(x=self.x[:count], y=self.y[:count], test_x=self.test_x, test_y=self.test_y, source=self.source)
 
 
+@cache
 def load(data: Path | None) -> Images:
-    """Load MNIST from a folder, or the 5,000 digits that need no network.
+    """Load MNIST from a folder, or the 5,000 digits that need no network; the same object in every call.
 
     Raises:
         DataError: if the folder is not as expected.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sparsebench.suites.workloads.sparse_cnn.network import CONVOLUTIONS, HIDDEN, densities, weight
 from sparsebench.suites.workloads.sparse_cnn.training import Trained
@@ -19,17 +20,18 @@ def name(trained: Trained) -> str:
 
 def planes(trained: Trained) -> float:
     """Return the share of planes (kernels of one output and one input map) that are stored, over all convolutions."""
-    stored = total = 0
-    for layer in CONVOLUTIONS:
-        kernels = weight(trained.net, layer).detach().flatten(2)
-        stored += int((kernels != 0).any(2).sum())
-        total += kernels.shape[0] * kernels.shape[1]
-    return stored / total
+    masks = _masks(trained).values()
+    return sum(int(mask.sum()) for mask in masks) / sum(mask.size for mask in masks)
+
+
+def _masks(trained: Trained) -> dict[str, NDArray[np.bool_]]:
+    """Return for every convolution which planes (out, in) are stored."""
+    return {layer: (weight(trained.net, layer).detach() != 0).flatten(2).any(2).numpy() for layer in CONVOLUTIONS}
 
 
 def empty_layers(trained: Trained) -> list[str]:
     """Return the convolutions that are left without any weight; they run, and hand on zeros and the bias."""
-    return [layer for layer in CONVOLUTIONS if not (weight(trained.net, layer) != 0).any()]
+    return [layer for layer, mask in _masks(trained).items() if not mask.any()]
 
 
 def artifact(trained: Trained) -> dict[str, np.ndarray]:
@@ -44,14 +46,13 @@ def artifact(trained: Trained) -> dict[str, np.ndarray]:
     """
     settings = trained.settings
     by_layer = densities(trained.net)
-    rho = math.nan if settings.rho is None else settings.rho
     figures = {
         "sparsity": settings.sparsity,
         "seed": trained.seed,
         "epochs": settings.epochs,
         "images": settings.images or 0,
         "parameters": trained.parameters,
-        "rho": rho,
+        "rho": math.nan if settings.rho is None else settings.rho,
         "winners": settings.winners,
         "planes": planes(trained),
         "seconds": trained.seconds,
@@ -70,8 +71,5 @@ def artifact(trained: Trained) -> dict[str, np.ndarray]:
         "activity": np.array(trained.activity),
         "plane_activity": np.array(trained.plane_activity),
         "empty": np.array(empty_layers(trained), dtype=str),
-        **{
-            f"mask_{layer}": (weight(trained.net, layer).detach() != 0).flatten(2).any(2).numpy()
-            for layer in CONVOLUTIONS
-        },
+        **{f"mask_{layer}": mask for layer, mask in _masks(trained).items()},
     }

@@ -7,34 +7,22 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from sparsebench.suites.workloads.sparse_cnn import images, kept, plans, record
 from sparsebench.suites.workloads.sparse_cnn.plans import Plan
-from sparsebench.suites.workloads.sparse_cnn.training import Trained, train
+from sparsebench.suites.workloads.sparse_cnn.training import train
 from sparsebench.suites.workloads.study import Job, Study
 
 GROUPS: dict[str, Callable[[], list[Plan]]] = {"targets": plans.targets, "comparison": plans.comparison}
 
 
-@cache
-def _images(data: Path | None) -> images.Images:
-    return images.load(data)
-
-
-def fit(plan: Plan, seed: int, data: Path | None) -> Trained:
-    """Train a plan on the images of a folder, from the cache folder as far as it has been trained already."""
-    found = _images(data)
-    return train(plan.fitted(len(found.x)), seed, found)
-
-
 def do(job: Job) -> dict[str, Any]:
-    """Train, keep the .npz, and return the figures of the table."""
-    trained = fit(job.plan, job.seed, job.data)
+    """Train, or fetch what was trained already, keep the .npz, and return the figures of the table."""
+    found = images.load(job.data)
+    trained = train(job.plan.fitted(len(found.x)), job.seed, found)
     job.out.mkdir(parents=True, exist_ok=True)
     arrays = record.artifact(trained)
     np.savez_compressed(job.out / f"{record.name(trained)}.npz", **arrays)  # type: ignore[arg-type]

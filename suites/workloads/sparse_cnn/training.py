@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -173,14 +172,10 @@ def train(
         kept.save(path, state)
         if progress is not None:
             progress(len(state["accuracy"]), accuracy)
-    return _trained(settings, seed, images.source, net, state)
-
-
-def _trained(settings: Settings, seed: int, source: str, net: nn.Sequential, state: dict[str, Any]) -> Trained:
     return Trained(
         settings=settings,
         seed=seed,
-        source=source,
+        source=images.source,
         net=net.eval().requires_grad_(False),
         accuracy=tuple(state["accuracy"]),
         activity=tuple(state["activity"]),

@@ -82,7 +82,10 @@ def choose(scores: Mapping[str, Tensor], sparsity: float) -> Kept:
     A layer may be left with none.
     """
     together = torch.cat([score.flatten() for score in scores.values()])
-    return _largest(scores, together, budget(len(together), sparsity))
+    chosen = torch.zeros(len(together), dtype=torch.bool)
+    chosen[together.argsort(descending=True, stable=True)[: budget(len(together), sparsity)]] = True
+    parts = chosen.split([score.numel() for score in scores.values()])
+    return {name: part.reshape(score.shape) for (name, score), part in zip(scores.items(), parts, strict=True)}
 
 
 def draw(shapes: Mapping[str, tuple[int, ...]], sparsity: float, generator: torch.Generator) -> Kept:
@@ -101,11 +104,3 @@ def draw(shapes: Mapping[str, tuple[int, ...]], sparsity: float, generator: torc
         places = torch.randperm(math.prod(shape), generator=generator)[: counts[name]]
         kept[name] = torch.zeros(math.prod(shape), dtype=torch.bool).index_fill_(0, places, True).reshape(shape)
     return kept
-
-
-def _largest(like: Mapping[str, Tensor], together: Tensor, count: int) -> Kept:
-    order = together.argsort(descending=True, stable=True)
-    chosen = torch.zeros(len(together), dtype=torch.bool)
-    chosen[order[:count]] = True
-    parts = chosen.split([score.numel() for score in like.values()])
-    return {name: part.reshape(score.shape) for (name, score), part in zip(like.items(), parts, strict=True)}

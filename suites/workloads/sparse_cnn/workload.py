@@ -105,7 +105,7 @@ def problem(case: Case, device: str, data: Path | None) -> Problem | Training:
         )
     if case.operation != "train" and case.operation not in BATCHES:
         raise ValueError(f"expected an operation of train, {', '.join(BATCHES)}, got {case.operation!r}")
-    found = _images(data)
+    found = images.load(data)
     settings = plan.fitted(len(found.x))
     if case.operation == "train":
         return CnnTraining(case, device, found, settings)
@@ -115,8 +115,3 @@ def problem(case: Case, device: str, data: Path | None) -> Problem | Training:
     if case.operation in LAYERS:
         return LayerProblem(case, device, trained, found.test_x[:count], LAYERS[case.operation])
     return NETS[case.operation](case, device, trained, found.test_x[:count], found.test_y[:count])
-
-
-@cache
-def _images(data: Path | None) -> images.Images:
-    return images.load(data)

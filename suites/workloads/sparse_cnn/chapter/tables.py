@@ -92,13 +92,14 @@ class Contest:
 
 def contests(settings: Sequence[Setting]) -> list[Contest]:
     """Return every sparse setting beside the narrower dense one of the same pattern, sparsity, data and epochs."""
-    found = []
-    for narrow in (setting for setting in settings if setting.one.method == NARROW):
-        for sparse in settings:
-            same = _budget(sparse) == _budget(narrow) and sparse.one.method not in (DENSE, NARROW)
-            if same:
-                found.append(_contest(sparse, narrow))
-    return found
+    return [
+        _contest(sparse, narrow)
+        for narrow in settings
+        for sparse in settings
+        if narrow.one.method == NARROW
+        and sparse.one.method not in (DENSE, NARROW)
+        and _budget(sparse) == _budget(narrow)
+    ]
 
 
 def _budget(setting: Setting) -> tuple[object, ...]:
@@ -108,13 +109,14 @@ def _budget(setting: Setting) -> tuple[object, ...]:
 
 def _contest(sparse: Setting, narrow: Setting) -> Contest:
     first, second = ({run.seed: run.accuracy for run in setting.runs} for setting in (sparse, narrow))
-    differences = np.array([first[seed] - second[seed] for seed in sorted(first.keys() & second.keys())])
+    common = sorted(first.keys() & second.keys())
+    one, other = (np.array([accuracy[seed] for seed in common]) for accuracy in (first, second))
+    differences = one - other
     p = None
     if len(differences) >= TEST_SEEDS and np.ptp(differences) > 0:  # the test divides by their spread
         from scipy.stats import ttest_rel  # imported late: a third of a second
 
-        common = sorted(first.keys() & second.keys())
-        p = float(ttest_rel([first[seed] for seed in common], [second[seed] for seed in common]).pvalue)
+        p = float(ttest_rel(one, other).pvalue)
     return Contest(sparse=sparse, narrow=narrow, differences=tuple(map(float, differences)), p=p)
 
 
