@@ -74,7 +74,7 @@ ONE = (*SMALL[:-1], f"{SMALL[-1]}0.9|")
 CASES = 4  # the quick profile's levels of that pattern
 
 
-def test_one_bad_representation_costs_no_other_cell(tmp_path: Path) -> None:
+def test_one_bad_representation_costs_no_other_cell(tmp_path: Path, command: Command) -> None:
     run = tmp_path / "run"
     bad = [f"--representation=bad_representations:{name}" for name in ("Dies", "Wrong", "Refuses")]
     result = sparsebench(*SMALL, *bad, "--representation=dense", "--out", run)
@@ -98,7 +98,7 @@ def test_one_bad_representation_costs_no_other_cell(tmp_path: Path) -> None:
     assert Counter(row["representation"] for row in rows(run))["dense"] == CASES  # finished cells were not run again
     assert Counter(row["representation"] for row in rows(run))["torch-csr"] == CASES  # the new ones were
 
-    other = sparsebench(*SMALL, "--threads", "1", "--out", run)
+    other = command(*SMALL, "--threads", "1", "--out", run)
     assert other.returncode == 2
     assert re.search(r"expected threads=\d+ to resume .*, got 1; choose another --out", other.stderr)
 
@@ -106,11 +106,11 @@ def test_one_bad_representation_costs_no_other_cell(tmp_path: Path) -> None:
 def test_a_cell_that_hangs_is_a_timeout(tmp_path: Path) -> None:
     run = tmp_path / "run"
     names = ("bad_representations:Hangs", "dense")
-    result = sparsebench(*ONE, "--out", run, "--cell-timeout", "15",
+    result = sparsebench(*ONE, "--out", run, "--cell-timeout", "8",
                          *(f"--representation={name}" for name in names))  # fmt: skip
     assert result.returncode == 1, result.stderr
     assert {row["representation"]: row["status"] for row in rows(run)} == {names[0]: "timeout", names[1]: "ok"}
-    assert "took longer than 15 s" in rows(run)[0]["reason"]
+    assert "took longer than 8 s" in rows(run)[0]["reason"]
 
 
 def test_ctrl_c_keeps_finished_rows_and_the_report_works_on_them(tmp_path: Path, command: Command) -> None:
