@@ -17,6 +17,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 from sparsebench.kernels.plane_conv.geometry import Pair
 from sparsebench.representations._derived_conv import output_size
 from sparsebench.representations.base import Representation
+from sparsebench.representations.operands import check_values
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -266,9 +267,10 @@ def _leaf(representation: Representation, values: Tensor | None) -> Tensor | Non
     if values is None and not (representation.native("values") and representation.native("with_values")):
         return None
     own = representation.values
-    if values is not None and values.shape != own.shape:
-        raise ValueError(f"expected values of shape {tuple(own.shape)}, got {tuple(values.shape)}; start from .values")
-    return own if values is None else values
+    if values is None:
+        return own
+    check_values(values, own)
+    return values
 
 
 def _tensor(result: object, representation: Representation, operation: str, dtype: torch.dtype | None) -> Tensor:

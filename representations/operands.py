@@ -21,3 +21,12 @@ def check_operand(self: Representation, name: str, tensor: Tensor, sizes: tuple[
         raise ValueError(
             f"expected {name} in {self.dtype} on {self.device}, got {tensor.dtype} on {tensor.device}; convert it"
         )
+
+
+def check_values(values: Tensor, like: Tensor) -> None:
+    """Raise ValueError unless `values` can stand where the stored values `like` do: of their shape, on their device."""
+    if values.shape != like.shape or values.device != like.device:
+        raise ValueError(
+            f"expected values of shape {tuple(like.shape)} on {like.device}, got {tuple(values.shape)} on "
+            f"{values.device}; start from .values"
+        )

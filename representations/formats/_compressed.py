@@ -18,7 +18,8 @@ _SAMPLED_DTYPES = (torch.float32, torch.float64)
 class TorchCompressed(TorchSparse):
     """Hold one torch tensor of `layout` CSR or CSC, indices in int32 where they fit.
 
-    For a product with the other orientation torch sorts the indices anew in each call; `kernel` says so.
+    The transposed view turns CSR into CSC and CSC into CSR. For a product with CSC torch sorts the indices anew in each
+    call; `kernel` says so.
     """
 
     layout: ClassVar[torch.layout]
@@ -49,16 +50,6 @@ class TorchCompressed(TorchSparse):
     def _csr(self) -> Tensor:
         """Return the held arrays as a CSR tensor: of self, or of selfᵀ if they are held as CSC."""
         return self._sparse if self._by_rows else self._sparse.t()
-
-    def matmul(self, x: Tensor) -> Tensor:
-        """Return self @ x by `torch.mm`."""
-        self.check_operands("matmul", x)
-        return torch.mm(self._sparse, x)
-
-    def rmatmul(self, x: Tensor) -> Tensor:
-        """Return selfᵀ @ x by `torch.mm` of the transposed view: CSR turns into CSC and CSC into CSR."""
-        self.check_operands("rmatmul", x)
-        return torch.mm(self._sparse.t(), x)
 
     def sampled_matmul(self, a: Tensor, b: Tensor) -> Tensor:
         """Return (a @ b) at the stored places, (stored,), by `torch.sparse.sampled_addmm`; halves are gathered."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
-from typing import Any, Self
+from types import ModuleType
+from typing import Any, ClassVar, Self
 
 from torch import Tensor
 
@@ -11,6 +12,7 @@ from sparsebench.kernels.common.devices import backend
 from sparsebench.kernels.plane_conv.geometry import Pair
 from sparsebench.representations.base import Representation, Spec, Storage
 from sparsebench.representations.formats import _conv
+from sparsebench.representations.operands import check_values
 from sparsebench.representations.pattern import Pattern
 from sparsebench.representations.sources import check_source
 
@@ -20,6 +22,18 @@ LIBRARIES = {"cpu": "numba", "cuda": "triton"}
 
 class Indexed(Representation):
     """Hold values, and an index of the kernels that says where they stand."""
+
+    folder: ClassVar[str]
+    """Of the kernels, as "csr"."""
+
+    @classmethod
+    def unsupported(cls, spec: Spec) -> str | None:
+        """Refuse devices and dtypes that the kernels do not have."""
+        return kernels_unsupported(cls.folder, spec)
+
+    @property
+    def _backend(self) -> ModuleType:
+        return backend(self.folder, self.device.type)
 
     def __init__(self, source: Tensor, index: Any, values: Tensor) -> None:
         """Take an index and values, not copied."""
@@ -38,7 +52,7 @@ class Indexed(Representation):
         Raises:
             ValueError: if shape or device are not those of `values`.
         """
-        refuse_other_values(values, self._values)
+        check_values(values, self._values)
         return type(self)(stand_in(values, self.shape), self._index, values.contiguous())
 
     def storage(self) -> Storage:
@@ -119,15 +133,6 @@ def refuse_unsupported(cls: type[Representation], tensor: Tensor, pattern: Patte
     reason = cls.unsupported(spec)
     if reason is not None:
         raise ValueError(f"expected a tensor that {cls.name} supports, got {tensor.dtype} on {tensor.device}: {reason}")
-
-
-def refuse_other_values(values: Tensor, like: Tensor) -> None:
-    """Raise ValueError unless `values` can stand where the stored values `like` do: of their shape, on their device."""
-    if values.shape != like.shape or values.device != like.device:
-        raise ValueError(
-            f"expected values {tuple(like.shape)} on {like.device}, got {tuple(values.shape)} on {values.device}; "
-            "start from .values"
-        )
 
 
 def stand_in(values: Tensor, shape: tuple[int, ...]) -> Tensor:

@@ -13,8 +13,9 @@ from torch import Tensor
 
 from sparsebench.representations.base import Representation, Spec, Storage, coo_matrix
 from sparsebench.representations.formats._own import refuse_unsupported
-from sparsebench.representations.formats._torch import check_values, gathered_dots
+from sparsebench.representations.formats._torch import gathered_dots
 from sparsebench.representations.formats._torch import index_dtype as narrow
+from sparsebench.representations.operands import check_values
 from sparsebench.representations.pattern import Pattern
 
 DTYPES: tuple[torch.dtype, ...] = (torch.float32, torch.float64)

@@ -14,6 +14,7 @@ from sparsebench.kernels.plane_conv.geometry import Geometry, Pair
 from sparsebench.kernels.plane_conv.layout import SharedMaps
 from sparsebench.representations.base import Storage
 from sparsebench.representations.formats import _conv
+from sparsebench.representations.operands import check_values
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -70,11 +71,7 @@ class SharedPlanes:
         return torch.nn.functional.pad(product, (0, self.padding)).view(count, planes, width)
 
     def with_values(self, values: Tensor) -> SharedPlanes:
-        if values.shape != self.values.shape or values.device != self.values.device:
-            raise ValueError(
-                f"expected values {tuple(self.values.shape)} on {self.values.device}, "
-                f"got {tuple(values.shape)} on {values.device}; start from .values"
-            )
+        check_values(values, self.values)
         twin = dataclasses.replace(self, values=values.contiguous())
         if "maps" in self.__dict__:  # checked once, not once a training step
             twin.__dict__["maps"] = self.maps

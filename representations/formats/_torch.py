@@ -13,6 +13,7 @@ from torch import Tensor
 
 from sparsebench.representations import operations
 from sparsebench.representations.base import Representation, Spec, Storage
+from sparsebench.representations.operands import check_values
 from sparsebench.representations.pattern import Pattern
 
 WORKSPACE_ELEMENTS = 1 << 22
@@ -36,12 +37,6 @@ def chunks(count: int, elements_each: int) -> Iterator[slice]:
     step = max(1, WORKSPACE_ELEMENTS // max(1, elements_each))
     for start in range(0, count, step):
         yield slice(start, start + step)
-
-
-def check_values(values: Tensor, like: Tensor) -> None:
-    """Raise ValueError unless `values` can stand in for the stored values `like`."""
-    if values.shape != like.shape:
-        raise ValueError(f"expected values of shape {tuple(like.shape)}, got {tuple(values.shape)}")
 
 
 def gathered_dots(rows: Tensor, columns: Tensor, a: Tensor, b: Tensor) -> Tensor:
@@ -91,6 +86,16 @@ class TorchSparse(Representation):
     def unsupported(cls, spec: Spec) -> str | None:
         """Refuse what torch has no kernel for on that device, in that dtype and with that block."""
         return refusal(cls, spec)
+
+    def matmul(self, x: Tensor) -> Tensor:
+        """Return self @ x by torch's product of the layout; `kernel` says what runs."""
+        self.check_operands("matmul", x)
+        return torch.mm(self._sparse, x)
+
+    def rmatmul(self, x: Tensor) -> Tensor:
+        """Return selfᵀ @ x by torch's product of the transposed view; `kernel` says what it does on the way."""
+        self.check_operands("rmatmul", x)
+        return torch.mm(self._sparse.t(), x)
 
     def to_dense(self) -> Tensor:
         """Return a new strided tensor."""

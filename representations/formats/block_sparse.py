@@ -2,34 +2,21 @@
 
 from __future__ import annotations
 
-from types import ModuleType
 from typing import Any, ClassVar, Self
 
 from torch import Tensor
 
 from sparsebench.kernels.block_sparse.layout import BlockIndex, blocks_from_elements, dense_from_blocks
-from sparsebench.kernels.common.devices import backend
-from sparsebench.representations.base import Spec, Storage, coo_matrix
+from sparsebench.representations.base import Storage, coo_matrix
 from sparsebench.representations.formats import _conv
-from sparsebench.representations.formats._own import (
-    LIBRARIES,
-    Sliding,
-    kernels_unsupported,
-    refuse_other_values,
-    refuse_unsupported,
-    stand_in,
-)
+from sparsebench.representations.formats._own import LIBRARIES, Sliding, refuse_unsupported, stand_in
+from sparsebench.representations.operands import check_values
 from sparsebench.representations.pattern import Pattern
 
 DEFAULT_BLOCK = (32, 32)
 """The block of a matrix where the pattern names none: it fills the tiles that tensor cores multiply, and its index is
 0.3 % of its values. A non-zero that stands alone in it costs 4 KiB in float32: name a smaller block for scattered
 ones."""
-
-
-def block_unsupported(spec: Spec) -> str | None:
-    """Return why the block kernels cannot do `spec`, in one line, or None if they can."""
-    return kernels_unsupported("block_sparse", spec)
 
 
 def blocks_of(tensor: Tensor, block: tuple[int, int]) -> tuple[BlockIndex, Tensor]:
@@ -57,6 +44,7 @@ class BlockSparse(Sliding):
     """
 
     name = "block-sparse"
+    folder = "block_sparse"
     _index: BlockIndex
     micro: ClassVar[str | None] = None
     """The only micro-kernel to choose from on the CPU: "generated", "blas" or "mkl"; None for the fastest here."""
@@ -78,11 +66,6 @@ class BlockSparse(Sliding):
         refuse_unsupported(cls, tensor, pattern)
         return cls(tensor, *blocks_of(tensor, block_for(tuple(tensor.shape), pattern)))
 
-    @classmethod
-    def unsupported(cls, spec: Spec) -> str | None:
-        """Refuse devices and dtypes that the kernels do not have."""
-        return block_unsupported(spec)
-
     def own_kernel(self, operation: str) -> str:
         """Return what ran in the last call: micro-kernel and tile on the CPU ("numba" before any), "triton" on CUDA."""
         if operation in _conv.CONVOLUTIONS:
@@ -90,7 +73,7 @@ class BlockSparse(Sliding):
         n = self._columns.get(operation)
         if self.device.type != "cpu" or n is None:
             return LIBRARIES[self.device.type]
-        which = backend("block_sparse", "cpu").which
+        which = self._backend.which
         if operation == "sampled_matmul":  # b as the transpose of a contiguous tensor, as it is in training
             choice = which("sdd", self._index, self.dtype, n, transposed=True, choice=self.micro)
         else:
@@ -138,7 +121,7 @@ class BlockSparse(Sliding):
         Raises:
             ValueError: if shape or device are not those of `values`.
         """
-        refuse_other_values(values, self._values)
+        check_values(values, self._values)
         source = stand_in(values, self.shape)
         twin = type(self)(source, self._index, values.contiguous(), transposed=self._transposed)
         twin._columns = self._columns
@@ -158,10 +141,6 @@ class BlockSparse(Sliding):
         self._columns[operation] = x.shape[-1]
         product: Tensor = self._backend.dsd(self._index, self._values, x, transposed=transposed, **self._options)
         return product
-
-    @property
-    def _backend(self) -> ModuleType:
-        return backend("block_sparse", self.device.type)
 
     @property
     def slides(self) -> bool:

@@ -6,11 +6,10 @@ from typing import Self
 
 from torch import Tensor
 
-from sparsebench.kernels.common.devices import backend
 from sparsebench.kernels.csr.layout import RowIndex, dense_from_elements
-from sparsebench.representations.base import Spec, coo_matrix
+from sparsebench.representations.base import coo_matrix
 from sparsebench.representations.formats import _conv
-from sparsebench.representations.formats._own import Sliding, kernels_unsupported, refuse_unsupported
+from sparsebench.representations.formats._own import Sliding, refuse_unsupported
 from sparsebench.representations.pattern import Pattern
 
 
@@ -21,7 +20,7 @@ class Csr(Sliding):
     does conv2d_input everywhere; it is made with the first such call, held from then on and counted in `storage`.
     """
 
-    name = "csr"
+    name = folder = "csr"
     _index: RowIndex
 
     @classmethod
@@ -37,16 +36,11 @@ class Csr(Sliding):
         index = RowIndex.from_elements(rows, columns, (int(coo.shape[0]), int(coo.shape[1])))
         return cls(tensor, index, coo.values().contiguous())
 
-    @classmethod
-    def unsupported(cls, spec: Spec) -> str | None:
-        """Refuse devices and dtypes that the kernels do not have."""
-        return kernels_unsupported("csr", spec)
-
     def own_kernel(self, operation: str) -> str:
         """Return what the kernels of this device call themselves."""
         if operation in _conv.CONVOLUTIONS:
             return _conv.kernel_name(self.device.type)
-        name: str = backend("csr", self.device.type).name(self.dtype)
+        name: str = self._backend.name(self.dtype)
         return name
 
     def to_dense(self) -> Tensor:
@@ -59,12 +53,12 @@ class Csr(Sliding):
         Raises:
             ValueError: if shape, dtype or device of x do not fit.
         """
-        product: Tensor = backend("csr", self.device.type).dsd(self._index, self._values, x)
+        product: Tensor = self._backend.dsd(self._index, self._values, x)
         return product
 
     def rmatmul(self, x: Tensor) -> Tensor:
         """Return selfᵀ @ x, (k, m) @ (m, n) -> (k, n); errors as in `matmul`."""
-        product: Tensor = backend("csr", self.device.type).dsd(self._index, self._values, x, transposed=True)
+        product: Tensor = self._backend.dsd(self._index, self._values, x, transposed=True)
         return product
 
     def sampled_matmul(self, a: Tensor, b: Tensor) -> Tensor:
@@ -74,5 +68,5 @@ class Csr(Sliding):
             ValueError: if shape, dtype or device of a or b do not fit.
         """
         self.check_operands("sampled_matmul", a, b)
-        product: Tensor = backend("csr", self.device.type).sdd(self._index, a, b)
+        product: Tensor = self._backend.sdd(self._index, a, b)
         return product

@@ -10,6 +10,7 @@ from torch import Tensor
 from sparsebench.kernels.plane_conv.geometry import Pair
 from sparsebench.representations.base import Representation, Storage, strided_matrix
 from sparsebench.representations.formats import _dense_conv
+from sparsebench.representations.operands import check_values
 from sparsebench.representations.pattern import Pattern
 
 
@@ -79,6 +80,7 @@ class Dense(Representation):
 
     def with_values(self, values: Tensor) -> Self:
         """Return a dense matrix of other values, sharing them."""
+        check_values(values, self._matrix)
         return type(self)(values.reshape(self.shape), values)
 
     def storage(self) -> Storage:

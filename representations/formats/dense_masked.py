@@ -9,8 +9,8 @@ from torch import Tensor
 
 from sparsebench.kernels.plane_conv.geometry import Pair
 from sparsebench.representations.base import Storage
-from sparsebench.representations.formats._torch import check_values
 from sparsebench.representations.formats.dense import Dense
+from sparsebench.representations.operands import check_values
 
 
 class DenseMasked(Dense):

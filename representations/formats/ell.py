@@ -7,10 +7,9 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from sparsebench.kernels.common.devices import backend
 from sparsebench.kernels.sparse_codes.layout import CodeIndex, place_dtype
-from sparsebench.representations.base import Spec, coo_matrix
-from sparsebench.representations.formats._own import Indexed, kernels_unsupported, refuse_unsupported
+from sparsebench.representations.base import coo_matrix
+from sparsebench.representations.formats._own import Indexed, refuse_unsupported
 from sparsebench.representations.pattern import Pattern
 
 
@@ -23,6 +22,7 @@ class Ell(Indexed):
     """
 
     name = "ell"
+    folder = "sparse_codes"
     _index: CodeIndex
 
     @classmethod
@@ -47,11 +47,6 @@ class Ell(Indexed):
         values.view(-1)[slot] = coo.values()
         return cls(tensor, index, values)
 
-    @classmethod
-    def unsupported(cls, spec: Spec) -> str | None:
-        """Refuse devices and dtypes that the kernels do not have."""
-        return kernels_unsupported("sparse_codes", spec)
-
     @property
     def fill(self) -> float:
         """Return slots ÷ entries: 1 where all rows are equally long, and also where nothing is stored."""
@@ -59,7 +54,7 @@ class Ell(Indexed):
 
     def own_kernel(self, operation: str) -> str:
         """Return what the kernels of this device call themselves, and what comes before them."""
-        name: str = backend("sparse_codes", self.device.type).name(self.dtype)
+        name: str = self._backend.name(self.dtype)
         if operation == "rmatmul":
             sorts = "in each call" if self.device.type == "cpu" else "once"
             return f"entries sorted by columns {sorts} + {name}"
@@ -79,12 +74,12 @@ class Ell(Indexed):
         Raises:
             ValueError: if shape, dtype or device of x do not fit.
         """
-        product: Tensor = backend("sparse_codes", self.device.type).decode(self._index, self._values, x)
+        product: Tensor = self._backend.decode(self._index, self._values, x)
         return product
 
     def rmatmul(self, x: Tensor) -> Tensor:
         """Return selfᵀ @ x, (k, m) @ (m, n) -> (k, n); errors as in `matmul`."""
-        product: Tensor = backend("sparse_codes", self.device.type).decode_dictionary(self._index, self._values, x)
+        product: Tensor = self._backend.decode_dictionary(self._index, self._values, x)
         return product
 
     def sampled_matmul(self, a: Tensor, b: Tensor) -> Tensor:
@@ -96,7 +91,7 @@ class Ell(Indexed):
             ValueError: if shape, dtype or device of a or b do not fit.
         """
         self.check_operands("sampled_matmul", a, b)
-        product: Tensor = backend("sparse_codes", self.device.type).decode_values(self._index, a, b.t())
+        product: Tensor = self._backend.decode_values(self._index, a, b.t())
         return product
 
 

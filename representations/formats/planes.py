@@ -19,7 +19,7 @@ from sparsebench.representations.base import Representation, Spec, Storage
 from sparsebench.representations.formats import _conv
 from sparsebench.representations.formats._own import refuse_unsupported, stand_in
 from sparsebench.representations.formats._shared_planes import SharedPlanes
-from sparsebench.representations.formats.block_sparse import BlockSparse, block_unsupported, blocks_of
+from sparsebench.representations.formats.block_sparse import BlockSparse, blocks_of
 from sparsebench.representations.operands import check_operand
 from sparsebench.representations.pattern import Pattern
 from sparsebench.representations.plane_tensor import PlaneTensor
@@ -115,7 +115,7 @@ class Planes(Representation):
     @classmethod
     def unsupported(cls, spec: Spec) -> str | None:
         """Refuse what the block kernels refuse: before the data are seen, nobody knows which regime it will be."""
-        return block_unsupported(spec)
+        return BlockSparse.unsupported(spec)
 
     @property
     def regime(self) -> str:

@@ -25,16 +25,6 @@ class TorchCoo(TorchSparse):
         """Copy the non-zeros, sorted and without duplicates; see `Representation.build`."""
         return cls(tensor, coo_matrix(tensor))
 
-    def matmul(self, x: Tensor) -> Tensor:
-        """Return self @ x by torch's product of this layout."""
-        self.check_operands("matmul", x)
-        return torch.mm(self._sparse, x)
-
-    def rmatmul(self, x: Tensor) -> Tensor:
-        """Return selfᵀ @ x by the same product; torch copies the indices, swapped, in each call."""
-        self.check_operands("rmatmul", x)
-        return torch.mm(self._sparse.t(), x)
-
     def sampled_matmul(self, a: Tensor, b: Tensor) -> Tensor:
         """Return (a @ b) at the stored places, (stored,), gathered: torch has no such product for this layout."""
         self.check_operands("sampled_matmul", a, b)

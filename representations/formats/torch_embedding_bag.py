@@ -10,12 +10,8 @@ from torch import Tensor
 from torch.nn.functional import embedding_bag
 
 from sparsebench.representations.base import Representation, Spec, Storage, coo_matrix
-from sparsebench.representations.formats._torch import (
-    check_values,
-    index_dtype,
-    nbytes,
-    refusal,
-)
+from sparsebench.representations.formats._torch import index_dtype, nbytes, refusal
+from sparsebench.representations.operands import check_values
 from sparsebench.representations.pattern import Pattern
 
 _SUM = 0

@@ -50,6 +50,14 @@ def test_every_builtin_passes_every_check(name: str) -> None:
     assert {result.name for result in report.skips} <= {"transpose", "conv2d", "no silent densification"}, str(report)
 
 
+@pytest.mark.parametrize("name", ON_CPU)
+def test_values_of_another_shape_are_refused_by_all_in_the_same_words(name: str) -> None:
+    stored = load(name).build(torch.eye(32))
+    values = torch.cat([stored.values, stored.values])
+    with pytest.raises(ValueError, match=r"expected values of shape \(.*\) on cpu, got \(.*; start from .values"):
+        stored.with_values(values)
+
+
 @pytest.mark.parametrize("name", BUILTIN)
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_every_builtin_passes_every_check_on_cuda(name: str) -> None:
