@@ -31,7 +31,8 @@ def _neighbour(file: str, name: str) -> ModuleType:
 
 
 wrong = _neighbour("wrong.py", "wrong_representations")
-WRONG = wrong.WRONG | _neighbour("wrong_conv.py", "wrong_convolutions").WRONG
+edges = _neighbour("wrong_edges.py", "wrong_edges")
+WRONG = wrong.WRONG | edges.WRONG | _neighbour("wrong_conv.py", "wrong_convolutions").WRONG
 
 
 @pytest.fixture(autouse=True)
@@ -82,12 +83,12 @@ def test_a_wrong_representation_fails_in_the_check_about_its_fault(cls: type[Rep
         wrong.ReturnsItsBuffer,
         wrong.StorageOmitsIndex,
         wrong.DensifiesInBackward,
-        wrong.FailsOnRagged,
-        wrong.IgnoresDuplicates,
-        wrong.LosesFloat64,
-        wrong.ReplacesNan,
-        wrong.BroadcastsX,
-        wrong.NamesNoKernel,
+        edges.FailsOnRagged,
+        edges.IgnoresDuplicates,
+        edges.LosesFloat64,
+        edges.ReplacesNan,
+        edges.BroadcastsX,
+        edges.NamesNoKernel,
     ],
     ids=lambda cls: cls.__name__,
 )
