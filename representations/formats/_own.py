@@ -26,6 +26,12 @@ class Indexed(Representation):
     folder: ClassVar[str]
     """Of the kernels, as "csr"."""
 
+    def __init__(self, source: Tensor, index: Any, values: Tensor) -> None:
+        """Take an index and values, not copied."""
+        super().__init__(source)
+        self._index = index
+        self._values = values
+
     @classmethod
     def unsupported(cls, spec: Spec) -> str | None:
         """Refuse devices and dtypes that the kernels do not have."""
@@ -34,12 +40,6 @@ class Indexed(Representation):
     @property
     def _backend(self) -> ModuleType:
         return backend(self.folder, self.device.type)
-
-    def __init__(self, source: Tensor, index: Any, values: Tensor) -> None:
-        """Take an index and values, not copied."""
-        super().__init__(source)
-        self._index = index
-        self._values = values
 
     @property
     def values(self) -> Tensor:
