@@ -15,10 +15,13 @@ from torch import Tensor
 
 from sparsebench.kernels.block_sparse.layout import BlockIndex
 from sparsebench.kernels.block_sparse.operands import check_product, check_sampled
-from sparsebench.kernels.block_sparse.schedule import table_bytes
-from sparsebench.kernels.block_sparse.triton_launch import run_product, run_sampled
+from sparsebench.kernels.block_sparse.schedule import plans_of, table_bytes
+from sparsebench.kernels.block_sparse.triton_launch import plan_product, run_sampled
 from sparsebench.kernels.block_sparse.triton_tuner import product_tile, sampled_tile
 from sparsebench.kernels.common.triton_launch import DTYPES, check_device
+
+_MOST_PLANS = 256
+"""Kept with an index: a sequence of a new length is a new shape."""
 
 __all__ = ["DTYPES", "dds", "dsd", "sdd", "table_bytes"]
 
@@ -95,8 +98,16 @@ def _multiply(index: BlockIndex, values: Tensor, x: Tensor, out: Tensor, *, tran
     if index.blocks == 0 or out.numel() == 0:
         out.zero_()
         return
-    tile = product_tile(index, values, x, out, transposed=transposed)
-    run_product(index, values, x, out, tile, transposed=transposed)
+    plans = plans_of(index)
+    key = (transposed, x.dtype, x.shape, x.stride(), out.stride(), values.data_ptr() % 16, x.data_ptr() % 16)
+    plan = plans.get(key)
+    if plan is None:
+        tile = product_tile(index, values, x, out, transposed=transposed)
+        plan = plan_product(index, values, x, out, tile, transposed=transposed)
+        if len(plans) >= _MOST_PLANS:
+            plans.clear()
+        plans[key] = plan
+    plan.run(values, x, out)
 
 
 def _one_batch(x: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -43,7 +44,73 @@ def run_product(
     transposed: bool,
     limit: int | None = None,
 ) -> Any:
-    """Write S @ x, or Sᵀ @ x, to out, all of it.
+    """Write S @ x, or Sᵀ @ x, to out, all of it; arguments, result and errors as in `plan_product` and its `run`."""
+    return plan_product(index, values, x, out, tile, transposed=transposed, limit=limit).run(values, x, out)
+
+
+@dataclass(kw_only=True)
+class ProductPlan:
+    """A product worked out up to its launch, for operands of the shapes, strides and alignments that it was made for.
+
+    A small product takes the device less time than all this takes the host. It holds an index' arrays, not the index.
+
+    Attributes:
+        grid: of the launch.
+        fixed: arguments behind the operands and the partial results.
+        constants: compile-time constants, in the order of the kernel's parameters.
+        options: that the kernel is compiled with.
+        boxes: what descriptors of the values and of x load; None without descriptors.
+        partial: shape of the partial results.
+        add_up: grid and arguments of the second pass; None if no row is split.
+        compiled: the kernel, from the first run on; None in the interpreter.
+    """
+
+    grid: tuple[int, int]
+    fixed: tuple[Any, ...]
+    constants: dict[str, int | bool]
+    options: dict[str, int]
+    boxes: tuple[tuple[int, int], tuple[int, int]] | None
+    partial: tuple[int, ...]
+    add_up: tuple[tuple[int, int], tuple[Any, ...], dict[str, int]] | None
+    compiled: Any = None
+
+    def run(self, values: Tensor, x: Tensor, out: Tensor) -> Any:
+        """Write the product to out, all of it, and return the compiled kernel; None in the interpreter.
+
+        Args:
+            values: (blocks, height, width), contiguous.
+            x: (batch, inner, n).
+            out: (batch, rows, n).
+        """
+        partial = torch.empty(self.partial, dtype=torch.float32, device=x.device)
+        operands: tuple[Any, ...] = (values.detach(), x.detach(), out, partial)
+        if self.boxes is not None:
+            first, second = self.boxes
+            turned = self.constants["VALUE_COLUMN"] != 1
+            described = descriptor(values, value_plane(values), first, turned=turned), descriptor(x, plane(x), second)
+            operands = (*described, out, partial)
+        with torch.cuda.device_of(x):
+            if self.compiled is None:
+                self.compiled = multiply[self.grid](*operands, *self.fixed, **self.constants, **self.options)
+            else:  # Triton's own way to the same kernel looks at every argument anew
+                self.compiled[(*self.grid, 1)](*operands, *self.fixed, *self.constants.values())
+            if self.add_up is not None:
+                programs, arguments, sizes = self.add_up
+                add_up[programs](partial, arguments[0], out, *arguments[1:], **sizes)
+        return self.compiled
+
+
+def plan_product(
+    index: BlockIndex,
+    values: Tensor,
+    x: Tensor,
+    out: Tensor,
+    tile: Tile,
+    *,
+    transposed: bool,
+    limit: int | None = None,
+) -> ProductPlan:
+    """Return what writes S @ x, or Sᵀ @ x, to out.
 
     Args:
         index: with one stored block or more.
@@ -53,9 +120,6 @@ def run_product(
         tile: how to cut; one with descriptors only where `product_described`.
         transposed: multiply by Sᵀ.
         limit: the most blocks of a segment; by default what `product_limit` says.
-
-    Returns:
-        the compiled kernel; None in the interpreter.
 
     Raises:
         ValueError: if there are too many tasks.
@@ -68,30 +132,35 @@ def run_product(
     tasks = table.segments.shape[0] * pieces * tiles * batch
     # partial results run the way that the result does
     along = (n, 1) if out.stride(2) == 1 else (1, height)
-    partial = torch.empty((table.slots, batch, height * n), dtype=torch.float32, device=x.device)
     seen = plane(x)
-    described: tuple[Any, Any] = (values.detach(), x.detach())
-    if tile.descriptors:
-        described = (
-            descriptor(values, value_plane(values), (tile.rows, tile.inner), turned=transposed),
-            descriptor(x, seen, (tile.inner, tile.columns)),
+    second = None
+    if table.slots:
+        r, c = add_up_tile(height)
+        programs = table.split.shape[0] * batch * triton.cdiv(height, r) * triton.cdiv(n, c)
+        second = (
+            grid(programs),
+            (table.split, batch, rows, n, *out.stride(), *along),
+            {"HEIGHT": height, "ROWS": r, "COLUMNS": c},
         )
-    with torch.cuda.device_of(x):
+    return ProductPlan(
+        grid=_grid(tasks, tile, x),
         # the row-major order needs no table of places: entry e is block e
-        compiled = multiply[_grid(tasks, tile, x)](
-            *described, out, partial, table.segments, index.row if transposed else index.col, index.order,
+        fixed=(
+            table.segments, index.row if transposed else index.col, index.order,
             tasks, table.segments.shape[0], batch, rows, inner, n, seen.step if seen else 0,
-            *x.stride(), *out.stride(), *along, **product_constants(index.block, index.shape, transposed=transposed),
-            SPLIT=table.slots > 0, BY_COLUMNS=bool(tile.descriptors and seen and seen.by_columns),
-            **tile.constants(), **tile.options(nvidia=torch.version.hip is None),
-        )  # fmt: skip
-        if table.slots:
-            r, c = add_up_tile(height)
-            programs = table.split.shape[0] * batch * triton.cdiv(height, r) * triton.cdiv(n, c)
-            add_up[grid(programs)](
-                partial, table.split, out, batch, rows, n, *out.stride(), *along, HEIGHT=height, ROWS=r, COLUMNS=c
-            )
-    return compiled
+            *x.stride(), *out.stride(), *along,
+        ),
+        constants={
+            **product_constants(index.block, index.shape, transposed=transposed),
+            "SPLIT": table.slots > 0,
+            "BY_COLUMNS": bool(tile.descriptors and seen and seen.by_columns),
+            **tile.constants(),
+        },
+        options=tile.options(nvidia=torch.version.hip is None),
+        boxes=((tile.rows, tile.inner), (tile.inner, tile.columns)) if tile.descriptors else None,
+        partial=(table.slots, batch, height * n),
+        add_up=second,
+    )  # fmt: skip
 
 
 def product_constants(block: tuple[int, int], shape: tuple[int, int], *, transposed: bool) -> dict[str, int | bool]:
@@ -137,7 +206,7 @@ def run_sampled(index: BlockIndex, a: Tensor, b: Tensor, out: Tensor, tile: Tile
     tasks = table.filled * triton.cdiv(height, tile.rows) * across
     every = batch * triton.cdiv(n, tile.inner)
     if shares is None:  # a share of at least 1024 elements, so that it outweighs what is added up
-        shares = max(1, min(processors(a.device) * tile.programs // tasks, every * tile.inner // 1024))
+        shares = max(1, min(processors(a.device) * max(1, tile.programs) // tasks, every * tile.inner // 1024))
     steps = max(1, triton.cdiv(every, shares))
     shares = max(1, triton.cdiv(every, steps))
     held = out if shares == 1 else torch.empty((shares, *out.shape), dtype=torch.float32, device=a.device)
@@ -163,7 +232,8 @@ def run_sampled(index: BlockIndex, a: Tensor, b: Tensor, out: Tensor, tile: Tile
 
 
 def _grid(tasks: int, tile: Tile, tensor: Tensor) -> tuple[int, int]:
-    return grid(max(1, min(_tasks(tasks), processors(tensor.device) * tile.programs)))
+    most = processors(tensor.device) * tile.programs if tile.programs else tasks
+    return grid(max(1, min(_tasks(tasks), most)))
 
 
 def _tasks(tasks: int) -> int:

@@ -41,7 +41,8 @@ class Tile:
         warps: of a program.
         stages: of the software pipeline. Block numbers and tiles are loaded one after the other, so that a product
             holds (stages + 1) // 2 tiles in shared memory at a time, the sampled product stages − 1.
-        programs: of the grid for each multiprocessor.
+        programs: of the grid for each multiprocessor, which then walk over the tasks; 0 for a program a task, which the
+            device hands out as others end.
     """
 
     rows: int
@@ -156,7 +157,7 @@ def product_tiles(
         if described and limits.descriptors and dtype != torch.float32 and step in (32, 64) and width % step == 0:
             forms.insert(0 if step == one_inner else 1, _with(pointers, inner=step, merge=1, descriptors=True))
         found += forms
-    return _deepen(found, (5, 7) if limits.deep else (2,), dtype, limits, lambda tile: (tile.stages + 1) // 2)
+    return _deepen(found, (5, 3, 7) if limits.deep else (2,), dtype, limits, lambda tile: (tile.stages + 1) // 2)
 
 
 def sampled_tiles(height: int, width: int, dtype: torch.dtype, limits: Limits, *, described: bool) -> list[Tile]:
@@ -197,7 +198,7 @@ def _with(tile: Tile, **changes: Any) -> Tile:
 def _deepen(
     tiles: Iterable[Tile], depths: tuple[int, ...], dtype: torch.dtype, limits: Limits, held: Callable[[Tile], int]
 ) -> list[Tile]:
-    """Return the tiles at the first of the depths, the first tile at all of them; what the device cannot hold is out.
+    """Return the tiles at the first two of the depths, the first tile at all; what the device cannot hold is out.
 
     Shared memory holds the tiles of the pipeline, and later the result on its way out.
     """
@@ -209,6 +210,6 @@ def _deepen(
     found: list[Tile] = []
     for tile in tiles:
         programs = 1 if tile.columns * tile.rows > 128 * 128 else 2
-        forms = [_with(tile, stages=depth, programs=programs) for depth in (depths if not found else depths[:1])]
+        forms = [_with(tile, stages=depth, programs=programs) for depth in (depths if not found else depths[:2])]
         found += [form for form in forms if shared(form) <= limits.shared]
     return found or [Tile(rows=16, columns=16, inner=16, stages=2)]

@@ -91,20 +91,41 @@ def _close(got: Tensor, want: Tensor, magnitude: Tensor, terms: int) -> bool:
 
 
 def _like(tensor: Tensor, generator: torch.Generator) -> Tensor:
-    """Return random numbers of the same shape and dtype in the same order in memory, without its larger gaps."""
+    """Return random numbers of the same shape and dtype for which the same code is compiled, without larger gaps."""
     return _empty_like(tensor).normal_(generator=generator)
 
 
 def _empty_like(tensor: Tensor) -> Tensor:
-    """Return an uninitialised (batch, p, q) whose lines are as far apart as those of `tensor`, modulo 16 elements.
+    """Return an uninitialised (batch, p, q) that a kernel is compiled for as it is for `tensor`, in little memory.
 
-    That decides whether descriptors and wide loads may be used, and so which kernel is compiled.
+    What is tried must be what runs later: Triton compiles anew for strides that are 1 or multiples of 16 and for
+    addresses that are multiples of 16 bytes, and so do the rules of descriptors. Wrong code for one has been seen
+    beside right code for the other.
     """
-    by_columns = order(tensor) == "columns"
-    batch, lines, run = (tensor.mT if by_columns else tensor).shape
-    stride = run + (tensor.stride(2 if by_columns else 1) - run) % 16
-    made = torch.empty((batch, lines, stride), dtype=tensor.dtype, device=tensor.device)[..., :run]
-    return made.mT if by_columns else made
+    p, q = (2, 1) if order(tensor) == "columns" else (1, 2)
+    strides = [0, 0, 0]
+    strides[q] = _stride_like(tensor, q, 1)
+    strides[p] = _stride_like(tensor, p, (tensor.shape[q] - 1) * strides[q] + 1)
+    strides[0] = _stride_like(tensor, 0, (tensor.shape[p] - 1) * strides[p] + strides[p])
+    reach = 1 + sum((size - 1) * stride for size, stride in zip(tensor.shape, strides, strict=True))
+    ahead = tensor.data_ptr() % 16 // tensor.element_size()
+    held = torch.empty(ahead + reach, dtype=tensor.dtype, device=tensor.device)
+    return held.as_strided(tensor.shape, strides, ahead)
+
+
+def _stride_like(tensor: Tensor, axis: int, least: int) -> int:
+    """Return the least stride from `least` on that kernels are compiled for as they are for a tensor's own."""
+    stride = tensor.stride(axis)
+    if stride == 1 or tensor.shape[axis] == 1:
+        return max(stride, least) if tensor.shape[axis] > 1 else stride
+    found = least + (stride - least) % 16
+    return found + 16 if found == 1 else found
+
+
+def compiled_for(tensor: Tensor) -> str:
+    """Return what of a tensor's strides and address decides what a kernel is compiled to, as "-1d a"."""
+    strides = "".join("1" if stride == 1 else "-" if stride % 16 else "d" for stride in tensor.stride())
+    return f"{strides} {'-' if tensor.data_ptr() % 16 else 'a'}"
 
 
 def order(tensor: Tensor) -> str:

@@ -25,7 +25,7 @@ from sparsebench.kernels.block_sparse.triton_planes import product_described, sa
 from sparsebench.kernels.block_sparse.triton_product import multiply
 from sparsebench.kernels.block_sparse.triton_sampled import sample
 from sparsebench.kernels.block_sparse.triton_tiles import Limits, Tile, product_tiles, sampled_tiles
-from sparsebench.kernels.block_sparse.triton_trial import Trial, order, try_product, try_sampled
+from sparsebench.kernels.block_sparse.triton_trial import Trial, compiled_for, order, try_product, try_sampled
 from sparsebench.kernels.common.choices import recall, remember
 from sparsebench.kernels.common.gpu import cold_cache, device_is_lost, device_times
 from sparsebench.kernels.common.triton_launch import INTERPRETED, processors
@@ -58,8 +58,9 @@ def product_tile(index: BlockIndex, values: Tensor, x: Tensor, out: Tensor, *, t
     ranked = busiest(tiles, index.grid[1 if transposed else 0] * x.shape[0], height, x.shape[2], processors(x.device))
     key = (
         "block-sparse transposed product" if transposed else "block-sparse product", x.dtype, index.block,
-        _size_class(x.shape[2]), order(x), order(out), "described" if described else "plain",
-        "split" if split else "whole", "large" if large else f"small for {tiles.index(ranked[0])}",
+        _size_class(x.shape[2]), order(x), order(out), *_compiled_for(x.shape[2], values, x, out),
+        "described" if described else "plain", "split" if split else "whole",
+        "large" if large else f"small for {tiles.index(ranked[0])}",
     )  # fmt: skip
     known = _chosen.get((x.device, key))
     if known is not None:
@@ -92,7 +93,7 @@ def sampled_tile(index: BlockIndex, a: Tensor, b: Tensor) -> Tile:
     described = limits.descriptors and sampled_described(index, a, b)
     large = index.blocks * index.block[0] * index.block[1] * a.shape[0] * a.shape[2] > _WORTH_TIMING
     key = (
-        "block-sparse sampled product", a.dtype, index.block, order(a), order(b),
+        "block-sparse sampled product", a.dtype, index.block, order(a), order(b), *_compiled_for(a.shape[2], a, b),
         "described" if described else "plain", "large" if large else "small",
     )  # fmt: skip
     known = _chosen.get((a.device, key))
@@ -160,10 +161,13 @@ def fastest(tiles: Iterable[Tile], trial: Callable[[Tile], Trial], *, timed: boo
             if not right:
                 failures.append(f"{tile}: wrong result")
                 continue
-            tile = replace(tile, programs=_programs(compiled, tile))
+            resident = replace(tile, programs=_programs(compiled, tile))
             if not timed:
-                return tile
-            seconds = median(device_times(partial(run, tile), _CALLS, scratch))
+                return resident
+            for form in (resident, replace(tile, programs=0)):
+                seconds = median(device_times(partial(run, form), _CALLS, scratch))
+                if best is None or seconds < best[0]:
+                    best = seconds, form
         except torch.cuda.OutOfMemoryError:
             raise
         except (TritonError, RuntimeError) as error:
@@ -172,9 +176,6 @@ def fastest(tiles: Iterable[Tile], trial: Callable[[Tile], Trial], *, timed: boo
                     f"expected a device that answers, got {_first_line(error)} from {tile}; start anew, and report it"
                 ) from error
             failures.append(f"{tile}: {_first_line(error)}")
-            continue
-        if best is None or seconds < best[0]:
-            best = seconds, tile
     if best is None:
         raise RuntimeError(
             f"expected a tile that computes the right result, got none; report it: {'; '.join(failures)}"
@@ -196,6 +197,11 @@ def _programs(compiled: Any, tile: Tile) -> int:
     by_registers = int(getattr(facts, "regs_per_multiprocessor", 65536)) // (max(8, -(-registers // 8) * 8) * threads)
     by_shared = int(facts.shared_memory_per_multiprocessor) // (shared + 1024)  # of which the driver keeps 1 KiB
     return max(1, min(by_registers, by_shared, int(facts.max_threads_per_multi_processor) // threads))
+
+
+def _compiled_for(n: int, *tensors: Tensor) -> tuple[str, ...]:
+    """Return what of n and the tensors decides what a kernel is compiled to: a tile is right for that only."""
+    return ("1" if n == 1 else "-" if n % 16 else "d", *map(compiled_for, tensors))
 
 
 def _size_class(n: int) -> int:

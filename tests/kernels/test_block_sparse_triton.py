@@ -83,6 +83,16 @@ def assert_products(dense: Tensor, index: BlockIndex, values: Tensor, x: Tensor,
     assert_close(kernels.sdd(index, x, g.mT, transposed=True), want, magnitude, terms)
 
 
+@pytest.mark.parametrize("kind", ["contiguous", "transposed", "sliced"])
+def test_a_plan_takes_the_operands_of_each_call(kind: str) -> None:
+    """What was worked out at the first product of a shape runs with other values, and only with that shape."""
+    dense, index, values = draw((48, 64), (16, 16), 0.6, 3, torch.float16)
+    for seed, n, scale in ((1, 24, 1.0), (2, 24, -2.0), (3, 25, 1.0), (4, 24, 0.5)):
+        x = strided((64, n), kind, seed, torch.float16)
+        d = dense.double() * scale
+        assert_close(kernels.dsd(index, values * scale, x), d @ x.double(), d.abs() @ x.double().abs(), 64)
+
+
 KINDS = ["contiguous", "transposed", "sliced", "repeated"]
 
 

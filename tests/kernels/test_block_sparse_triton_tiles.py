@@ -226,7 +226,8 @@ def test_tuning_takes_the_fastest_that_is_right(monkeypatch: pytest.MonkeyPatch)
     assert tuner.fastest(tiles, trial_of(set(), set()), timed=True).stages == 2
     timed.clear()
     assert tuner.fastest(tiles, trial_of({tiles[0]}, {tiles[1]}), timed=True).stages == 5
-    assert [tile.stages for tile in timed] == [4, 5]
+    assert [tile.stages for tile in timed] == [4, 4, 5, 5]
+    assert [tile.programs for tile in timed if tile.stages == 4] == [SMALL.programs, 0]  # resident, or one a task
     assert tuner.fastest(tiles, trial_of({tiles[0]}, set()), timed=False).stages == 3
     with pytest.raises(RuntimeError, match=r"got none; report it: .*wrong result.*OutOfResources"):
         tuner.fastest(tiles, trial_of(set(tiles[:3]), {tiles[3]}), timed=True)
@@ -280,6 +281,30 @@ def test_a_wrong_result_is_noticed(monkeypatch: pytest.MonkeyPatch, transposed: 
     monkeypatch.setattr(trial, "run_sampled", wrong_sampled)
     assert not trial.try_product(index, values, x, out, tile, transposed=transposed)[0]
     assert not trial.try_sampled(index, a, b, tile)[0]
+
+
+@pytest.mark.parametrize(
+    ("shape", "strides", "ahead"),
+    [
+        ((2, 30, 66), (30 * 66, 66, 1), 0),
+        ((1, 30, 66), (7, 396, 3), 1),  # every second row and third column, from an odd address
+        ((3, 32, 64), (0, 128, 1), 0),
+        ((2, 9, 33), (9 * 48, 48, 17), 0),
+        ((1, 33, 48), (1, 1, 33), 4),
+        ((1, 1, 48), (48, 1, 1), 0),
+        ((1, 40, 1), (40, 1, 1), 8),
+    ],
+)
+def test_what_is_tried_is_compiled_as_what_runs(shape: tuple[int, ...], strides: tuple[int, ...], ahead: int) -> None:
+    """A tile was right for columns side by side, and wrong for every third column: one tile, two codes."""
+    operand = torch.empty(100_000, device=DEVICE)[ahead:].as_strided(shape, strides)
+    stand_in = trial._empty_like(operand)
+    assert stand_in.shape == operand.shape
+    assert trial.compiled_for(stand_in) == trial.compiled_for(operand)
+    assert trial.order(stand_in) == trial.order(operand)
+    assert stand_in.untyped_storage().nbytes() <= 4 * (2 * operand.numel() * 18 + 16)
+    numbers = torch.arange(operand.numel(), device=DEVICE, dtype=torch.float32).view(shape)
+    assert torch.equal(stand_in.copy_(numbers), numbers)  # no element lies upon another
 
 
 def test_choices_are_kept_per_device(monkeypatch: pytest.MonkeyPatch) -> None:
