@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from sparsebench.kernels.block_sparse.layout import BlockIndex
 from sparsebench.kernels.block_sparse.schedule import longest_row, segment_limit, work_table
-from sparsebench.kernels.block_sparse.triton_planes import descriptor, plane, value_plane
+from sparsebench.kernels.block_sparse.triton_planes import describe, plane, value_plane
 from sparsebench.kernels.block_sparse.triton_product import add_up, multiply
 from sparsebench.kernels.block_sparse.triton_sampled import sample
 from sparsebench.kernels.block_sparse.triton_tiles import Tile
@@ -59,8 +60,8 @@ class ProductPlan:
         fixed: arguments behind the operands and the partial results.
         constants: compile-time constants, in the order of the kernel's parameters.
         options: that the kernel is compiled with.
-        boxes: what descriptors of the values and of x load; None without descriptors.
-        partial: shape of the partial results.
+        described: makes descriptors of the values and of x; None without descriptors.
+        partial: shape of the partial results, or what stands for none.
         add_up: grid and arguments of the second pass; None if no row is split.
         compiled: the kernel, from the first run on; None in the interpreter.
     """
@@ -69,8 +70,8 @@ class ProductPlan:
     fixed: tuple[Any, ...]
     constants: dict[str, int | bool]
     options: dict[str, int]
-    boxes: tuple[tuple[int, int], tuple[int, int]] | None
-    partial: tuple[int, ...]
+    described: tuple[Callable[[Tensor], Any], Callable[[Tensor], Any]] | None
+    partial: tuple[int, ...] | Tensor
     add_up: tuple[tuple[int, int], tuple[Any, ...], dict[str, int]] | None
     compiled: Any = None
 
@@ -82,13 +83,11 @@ class ProductPlan:
             x: (batch, inner, n).
             out: (batch, rows, n).
         """
-        partial = torch.empty(self.partial, dtype=torch.float32, device=x.device)
-        operands: tuple[Any, ...] = (values.detach(), x.detach(), out, partial)
-        if self.boxes is not None:
-            first, second = self.boxes
-            turned = self.constants["VALUE_COLUMN"] != 1
-            described = descriptor(values, value_plane(values), first, turned=turned), descriptor(x, plane(x), second)
-            operands = (*described, out, partial)
+        partial = self.partial
+        if not isinstance(partial, Tensor):
+            partial = torch.empty(partial, dtype=torch.float32, device=x.device)
+        first, second = self.described or (Tensor.detach, Tensor.detach)
+        operands = (first(values), second(x), out, partial)
         with torch.cuda.device_of(x):
             if self.compiled is None:
                 self.compiled = multiply[self.grid](*operands, *self.fixed, **self.constants, **self.options)
@@ -157,8 +156,11 @@ def plan_product(
             **tile.constants(),
         },
         options=tile.options(nvidia=torch.version.hip is None),
-        boxes=((tile.rows, tile.inner), (tile.inner, tile.columns)) if tile.descriptors else None,
-        partial=(table.slots, batch, height * n),
+        described=(
+            describe(values, value_plane(values), (tile.rows, tile.inner), turned=transposed),
+            describe(x, seen, (tile.inner, tile.columns)),
+        ) if tile.descriptors else None,
+        partial=(table.slots, batch, height * n) if table.slots else x.new_empty(0, dtype=torch.float32),
         add_up=second,
     )  # fmt: skip
 
@@ -214,8 +216,8 @@ def run_sampled(index: BlockIndex, a: Tensor, b: Tensor, out: Tensor, tile: Tile
     described: tuple[Any, Any] = (a.detach(), b.detach())
     if tile.descriptors:
         described = (
-            descriptor(a, first, (tile.rows, tile.inner)),
-            descriptor(b, second, (tile.inner, tile.columns)),
+            describe(a, first, (tile.rows, tile.inner))(a),
+            describe(b, second, (tile.inner, tile.columns))(b),
         )
     with torch.cuda.device_of(a):
         compiled = sample[_grid(tasks * shares, tile, a)](

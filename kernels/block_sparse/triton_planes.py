@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from torch import Tensor
 from triton.tools.tensor_descriptor import TensorDescriptor
@@ -76,11 +76,14 @@ def sampled_described(index: BlockIndex, a: Tensor, b: Tensor) -> bool:
     return a.shape[0] == 1 or not lines or a.shape[2] % 64 == 0
 
 
-def descriptor(tensor: Tensor, seen: Plane | None, box: tuple[int, int], *, turned: bool = False) -> Any:
-    """Return a descriptor that loads boxes (rows, columns) of the matrices that `seen` describes."""
+def describe(
+    tensor: Tensor, seen: Plane | None, box: tuple[int, int], *, turned: bool = False
+) -> Callable[[Tensor], TensorDescriptor]:
+    """Return what makes descriptors of tensors like `tensor`, for boxes (rows, columns) of what `seen` describes."""
     if seen is None:
         raise ValueError(
             f"expected strides and an address that a descriptor can take, got {tensor.stride()}; use pointers"
         )
-    lines = box[::-1] if turned or seen.by_columns else box
-    return TensorDescriptor(tensor.detach(), list(seen.shape), [seen.stride, 1], list(lines))
+    shape, strides = list(seen.shape), [seen.stride, 1]
+    lines = list(box[::-1] if turned or seen.by_columns else box)
+    return lambda one: TensorDescriptor(one.detach(), shape, strides, lines)
