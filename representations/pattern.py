@@ -76,6 +76,19 @@ class Pattern:
         across = math.ceil(columns / width)
         return across if self.kind == "channel" else math.ceil(rows / height) * across
 
+    def levels(self, shape: tuple[int, int]) -> tuple[float, ...]:
+        """Return the sparsities that a matrix (m, k) can have with this pattern, 1 % apart where it can, up to 99 %.
+
+        Some units are kept at each of them, and some are not: n:m has its m − 1 levels, 16 maps have 15.
+        """
+        if self.m is not None:
+            return tuple(n / self.m for n in range(1, self.m))
+        rows, columns = _matrix(shape)
+        maps = math.ceil(columns / self.block[1])
+        units = min(rows, maps) if self.kind == "filter-channel" else self.units((rows, columns))
+        absent = {min(max(1, round(units * share / 100)), units - 1) for share in range(5, 100)}
+        return tuple(count / units for count in sorted(absent)) if units > 1 else ()
+
     def places(self, shape: tuple[int, int], sparsity: float, rng: np.random.Generator) -> _Places:
         """Draw the non-zeros' places, row-major, without ever making anything dense (except for n:m).
 

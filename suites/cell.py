@@ -11,6 +11,9 @@ import torch
 
 from sparsebench.representations.pattern import Pattern
 
+CONTROL = "dense"
+"""The representation that is dense itself: it shows the noise, and has no break-even."""
+
 STATUSES: tuple[str, ...] = ("ok", "unsupported", "not_installed", "wrong", "oom", "timeout", "crashed")
 FAILURES: tuple[str, ...] = ("wrong", "oom", "timeout", "crashed")
 """Statuses that make a run exit with 1; `unsupported` and `not_installed` are answers, not failures."""
@@ -58,8 +61,15 @@ class Case:
     @property
     def key(self) -> str:
         """Return a readable name that no other case of the suite has."""
+        return self._named("data" if self.sparsity is None else f"{self.sparsity:g}")
+
+    @property
+    def any_key(self) -> str:
+        """Return the same with a star for the sparsity."""
+        return self._named("*")
+
+    def _named(self, level: str) -> str:
         shape = "x".join(map(str, self.shape))
-        level = "data" if self.sparsity is None else f"{self.sparsity:g}"
         label = self.pattern.label.replace(" ", "-").replace("×", "x")
         return f"{self.workload}|{self.operation}|{shape}|{label}|{level}|{self.dtype}|{self.seed}"
 
@@ -98,6 +108,8 @@ class Cell:
     speedup_high: float | None = None
     efficiency: float | None = None
     visits: int | None = None
+    visit_speedups: list[float] | None = None
+    visit_errors: list[float] | None = None
     rounds: int | None = None
     disturbed_rounds: int | None = None
     inner_iterations: int | None = None

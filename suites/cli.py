@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import sys
 import warnings
 from datetime import datetime
@@ -24,6 +25,8 @@ app = typer.Typer(
     help="Time, weigh and judge sparse representations: from which sparsity on does each beat dense?",
 )
 RUNS = Path("results/runs")
+BUDGETS: dict[str, float] = {"quick": 480.0}
+"""Seconds of a run by profile, where --time is not given; the others take what they take."""
 console = Console(soft_wrap=True, markup=False, highlight=False, emoji=False)
 
 
@@ -81,6 +84,12 @@ def run(
     only: Annotated[
         str | None, typer.Option(help="Only cells whose id holds this text, as '|block-32x32|' or 'attention'.")
     ] = None,
+    levels: Annotated[
+        str | None, typer.Option(help="Measure at these sparsities, as 0.5,0.8,0.9, instead of searching break-evens.")
+    ] = None,
+    time: Annotated[
+        str | None, typer.Option(help="Time that the run may take, as 90s or 10m; default: 8m for quick.")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Run folder; one that exists is resumed.")] = None,
     data: Annotated[str | None, typer.Option(help="Folder with the four MNIST files; also SPARSEBENCH_DATA.")] = None,
     download: Annotated[bool, typer.Option(help="Download MNIST (11 MB) and use it.")] = False,
@@ -112,6 +121,8 @@ def run(
             cell_timeout_s=cell_timeout,
             out=RunFolder(path=path.resolve()),
             only=only,
+            levels=None if levels is None else _levels(levels),
+            time_s=_seconds(time) if time is not None else BUDGETS.get(profile) if levels is None else None,
         )
         with progress.shown(console) as tell:
             statuses = run.run(order, tell)
@@ -124,6 +135,21 @@ def run(
     console.print(", ".join(f"{count} {status}" for status, count in statuses.most_common()))
     console.print(f"run: {path}")
     raise typer.Exit(Exit.FAILED_CELLS if run.exit_status(statuses) else Exit.DONE)
+
+
+def _levels(text: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(part) for part in text.split(",") if part.strip())
+    except ValueError:
+        raise plan.PlanError(f"expected --levels as 0.5,0.8,0.9, got {text!r}") from None
+
+
+def _seconds(text: str) -> float:
+    """Return the seconds of "90s", "10m", "2h" or "90"."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text.strip())
+    if not found:
+        raise plan.PlanError(f"expected --time as 90s, 10m or 2h, got {text!r}")
+    return float(found[1]) * {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}[found[2]]
 
 
 def _usable(suites: list[str], profile: str) -> list[str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from sparsebench.representations import registry
 from sparsebench.representations.registry import first_line
-from sparsebench.suites.cell import Case, blank
+from sparsebench.suites.cell import Case, Cell, blank
 from sparsebench.suites.measure.timing import EFFORTS
 from sparsebench.suites.workloads.problem import Workload
 
@@ -31,19 +31,32 @@ class Planned:
     Attributes:
         case: what to measure.
         representation: on which one.
+        visit: how often it is to have been visited when it is done.
+        weigh: whether its build is timed and its memory weighed at the first visit; once a curve is enough.
     """
 
     case: Case
     representation: str
+    visit: int = 1
+    weigh: bool = True
 
     @property
     def id(self) -> str:
         """Return the name that pytest shows for the cell."""
         return f"{self.representation}|{self.case.key}"
 
+    @property
+    def any_id(self) -> str:
+        """Return the same with a star for the sparsity."""
+        return f"{self.representation}|{self.case.any_key}"
+
     def key(self, device: str) -> str:
         """Return the identity that the cell will have in the journal."""
-        return blank(self.case, self.representation, device, status="crashed", reason="planned").key
+        return self.draft(device).key
+
+    def draft(self, device: str) -> Cell:
+        """Return the cell before anything is measured."""
+        return blank(self.case, self.representation, device, status="crashed", reason="planned")
 
 
 def suites() -> dict[str, Path]:

@@ -31,6 +31,7 @@ from sparsebench.suites.plan import (
     workload_of,
 )
 from sparsebench.suites.runner.journal import RunFolder, finite
+from sparsebench.suites.search.handed import read_cells
 from sparsebench.suites.workloads.data import DataError, check_folder, data_folder
 from sparsebench.suites.workloads.problem import Problem, Training, Workload
 
@@ -42,6 +43,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "--data": {"default": None, "help": "a folder that holds the four MNIST files; also SPARSEBENCH_DATA"},
     "--threads": {"default": None, "type": int, "help": "threads for torch, numba and BLAS alike"},
     "--visit": {"default": 1, "type": int, "help": "come back to cells that were visited less often than this"},
+    "--cells": {"default": None, "help": "a file of the cells to measure, which a run writes; instead of all"},
+    "--until": {"default": None, "type": float, "help": "seconds since the epoch after which no cell is begun"},
     "--only": {"default": None, "help": "measure only cells whose id holds this text, as '|block-32x32|'"},
     "--out": {"default": None, "help": "a run folder: rows are appended to its cells.jsonl, finished cells skipped"},
 }
@@ -60,6 +63,8 @@ class Settings:
         only: text that a cell's id has to hold, or None.
         visit: how often a cell is to have been visited after this session.
         out: the run folder, or None if rows go only into pytest-benchmark's JSON.
+        cells: a file of the cells to measure, or None for all of the workload's.
+        until: seconds since the epoch after which no cell is begun, or None.
     """
 
     representations: list[str]
@@ -70,6 +75,8 @@ class Settings:
     only: str | None
     visit: int
     out: RunFolder | None
+    cells: Path | None = None
+    until: float | None = None
 
     @property
     def effort(self) -> Effort:
@@ -118,7 +125,9 @@ class Bench:
             cell = dataclasses.replace(failed(draft, problem), threads=settings.threads)
         else:
             earlier = self._earlier.get(draft.key)
-            cell, samples = measure(problem, planned.representation, benchmark, self._gauge, earlier)
+            cell, samples = measure(
+                problem, planned.representation, benchmark, self._gauge, earlier, weighed=planned.weigh
+            )
         cell = dataclasses.replace(cell, profile=settings.profile)
         benchmark.extra_info.update(finite(cell.row()))
         if out is not None:
@@ -163,6 +172,8 @@ def _settings(config: pytest.Config) -> Settings:
             only=option["--only"],
             visit=option["--visit"],
             out=RunFolder(path=Path(option["--out"]).resolve()) if option["--out"] else None,
+            cells=Path(option["--cells"]) if option["--cells"] else None,
+            until=option["--until"],
         )
     except (PlanError, DataError, ValueError) as error:
         raise pytest.UsageError(str(error)) from error
@@ -187,16 +198,24 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         return
     bench = bench_of(metafunc.config)
     settings = bench.settings
-    done = settings.out.finished(settings.visit) if settings.out is not None else set()
+    done = settings.out.visits() if settings.out is not None else {}
     workload = getattr(metafunc.module, "WORKLOAD", None) or named_workload(metafunc.config)
-    todo = [
-        planned
-        for planned in plan(workload, settings.profile, settings.representations, settings.only)
-        if planned.key(settings.device) not in done
-    ]
+    try:
+        cells = _cells(workload, settings)
+    except PlanError as error:
+        raise pytest.UsageError(str(error)) from error
+    todo = [planned for planned in cells if done.get(planned.key(settings.device), 0) < planned.visit]
     bench.planned.update({planned.id: planned for planned in todo})
     ids = [planned.id for planned in todo]  # strings only: pytest-benchmark's JSON holds the parameters too
     metafunc.parametrize("cell_id", ids, ids=ids)
+
+
+def _cells(workload: Workload, settings: Settings) -> list[Planned]:
+    """Return the cells that were handed to this session, or all of the workload's."""
+    if settings.cells is not None:
+        return read_cells(settings.cells, workload, settings.profile)
+    every = plan(workload, settings.profile, settings.representations, settings.only)
+    return [dataclasses.replace(planned, visit=settings.visit) for planned in every]
 
 
 @pytest.fixture
@@ -205,6 +224,8 @@ def cell_runner(cell_id: str, benchmark: Any, request: pytest.FixtureRequest) ->
     bench = bench_of(request.config)
 
     def run(workload: Workload) -> None:
+        if bench.settings.until is not None and time.time() > bench.settings.until:
+            pytest.skip("time is up")
         cell = bench.run(workload, bench.planned[cell_id], benchmark)
         line = f"{cell.status}: {cell.reason}"
         if cell.status in ("unsupported", "not_installed"):

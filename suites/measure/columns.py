@@ -87,6 +87,8 @@ def timed(facts: Cell, problem: Problem, timing: Timing, visits: int) -> Cell:
         speedup_high=timing.speedup_high,
         efficiency=None if density is None else timing.speedup * density,
         visits=visits,
+        visit_speedups=list(timing.visit_speedups),
+        visit_errors=list(timing.visit_errors),
         rounds=timing.rounds,
         disturbed_rounds=timing.disturbed_rounds,
         inner_iterations=timing.inner_iterations,

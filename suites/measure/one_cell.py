@@ -34,7 +34,13 @@ LOST = 3
 
 
 def measure(
-    problem: Problem | Training, name: str, benchmark: Any, gauge: Gauge, earlier: Earlier | None = None
+    problem: Problem | Training,
+    name: str,
+    benchmark: Any,
+    gauge: Gauge,
+    earlier: Earlier | None = None,
+    *,
+    weighed: bool = True,
 ) -> tuple[Cell, Samples | None]:
     """Visit one cell; whatever goes wrong becomes a status with a reason, and costs no other cell.
 
@@ -44,6 +50,7 @@ def measure(
         benchmark: pytest-benchmark's fixture.
         gauge: what to measure with.
         earlier: what earlier visits found; their rounds count along, and what they weighed is not weighed again.
+        weighed: whether to time the build and weigh its memory and the operation's at all.
 
     Returns:
         the cell with all visits in it, and the rounds of this one.
@@ -57,7 +64,7 @@ def measure(
         if isinstance(problem, Training):
             cell = _train(start, problem, benchmark, gauge)
         else:
-            cell, samples = _attempt(start, problem, name, benchmark, gauge, earlier)
+            cell, samples = _attempt(start, problem, name, benchmark, gauge, earlier, weighed=weighed)
     except Exception as error:
         cell = failed(start, error)
     stamp = datetime.now(UTC).isoformat(timespec="seconds")
@@ -79,7 +86,14 @@ def failed(start: Cell, error: Exception) -> Cell:
 
 
 def _attempt(
-    start: Cell, problem: Problem, name: str, benchmark: Any, gauge: Gauge, earlier: Earlier | None
+    start: Cell,
+    problem: Problem,
+    name: str,
+    benchmark: Any,
+    gauge: Gauge,
+    earlier: Earlier | None,
+    *,
+    weighed: bool,
 ) -> tuple[Cell, Samples | None]:
     try:
         cls = load(name)
@@ -115,7 +129,8 @@ def _attempt(
     )
     with no_garbage_collection():
         samples = time_paired(benchmark, action, reference, gauge.clock, gauge.effort)
-        cell = built_and_weighed(cell, problem, cls, action, gauge, earlier)
+        if weighed:
+            cell = built_and_weighed(cell, problem, cls, action, gauge, earlier)
     if samples is None:
         return cell, None
     visits = (*(earlier.visits if earlier else ()), samples)

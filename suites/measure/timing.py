@@ -41,7 +41,7 @@ class Effort:
 
 EFFORTS: dict[str, Effort] = {
     "gpu": Effort(visits=1, budget_s=0.04, min_rounds=5, max_rounds=12, min_sample_s=0.0005),
-    "quick": Effort(visits=3, budget_s=0.10, min_rounds=5, max_rounds=16, min_sample_s=0.001),
+    "quick": Effort(visits=3, budget_s=0.06, min_rounds=5, max_rounds=12, min_sample_s=0.001),
     "full": Effort(visits=5, budget_s=0.5, min_rounds=8, max_rounds=40, min_sample_s=0.002),
 }
 """By profile, the least first. gpu has one visit: each new process loads or compiles every kernel again."""
@@ -112,6 +112,8 @@ class Timing:
         rounds: how many count.
         disturbed_rounds: how many the hypervisor disturbed; None where nobody counts that.
         inner_iterations: calls of the candidate within one sample.
+        visit_speedups: median of each visit alone, over its calm rounds if there are any.
+        visit_errors: standard error of the logarithm of each, from its rounds.
     """
 
     time_s: float
@@ -125,6 +127,8 @@ class Timing:
     rounds: int
     disturbed_rounds: int | None
     inner_iterations: int
+    visit_speedups: tuple[float, ...]
+    visit_errors: tuple[float, ...]
 
 
 def time_paired(benchmark: Any, candidate: Action, reference: Action, clock: Clock, effort: Effort) -> Samples | None:
@@ -216,6 +220,7 @@ def summarise(visits: Sequence[Samples]) -> Timing:
     used = calm if sum(len(visit.times) for visit in calm) >= ENOUGH else list(visits)
     times = np.concatenate([visit.times for visit in used])
     ratios = [visit.ratios for visit in used]
+    alone = [(visit.calm() or visit).ratios for visit in visits]
     low, high = bootstrap_interval(ratios, np.random.default_rng(0))
     lower, upper = np.percentile(times, [25, 75])
     middle = float(np.median(times))
@@ -231,7 +236,15 @@ def summarise(visits: Sequence[Samples]) -> Timing:
         rounds=times.size,
         disturbed_rounds=None if None in marks else sum(sum(mark) for mark in marks if mark),
         inner_iterations=visits[-1].inner,
+        visit_speedups=tuple(float(np.median(one)) for one in alone),
+        visit_errors=tuple(_error(np.log(one)) for one in alone),
     )
+
+
+def _error(values: np.ndarray) -> float:
+    """Return the standard error of a median, by the bootstrap."""
+    rng = np.random.default_rng(0)
+    return float(np.median(rng.choice(values, size=(200, values.size)), axis=1).std())
 
 
 def _median(found: Iterable[float | None]) -> float | None:

@@ -8,14 +8,12 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from sparsebench.suites.cell import CONTROL
 from sparsebench.suites.report.text import NONE, percent
 from sparsebench.suites.report.trust import mark_row, weakest
 
 GROUP: tuple[str, ...] = ("suite", "workload", "operation", "shape", "dtype", "device", "pattern")
 """Columns that say what was asked; levels that any representation has in a group are expected of every other."""
-
-CONTROL = "dense"
-"""The representation that is dense itself: it shows the noise, and has no break-even."""
 
 BUILD = "build"
 """What the column `kernel` says where the operation stands on the build alone."""

@@ -75,9 +75,13 @@ class RunFolder:
             return []
         return parse(self.cells.read_text(encoding="utf-8", errors="replace"))[0]
 
+    def visits(self) -> dict[str, int]:
+        """Return how often each cell was visited, by its key; FINAL for those that need no further visit."""
+        return {cell_key(row): visits_of(row) for row in self.rows()}
+
     def finished(self, visit: int = 1) -> set[str]:
         """Return the keys of the cells that were visited as often as this, or that need no further visit."""
-        return {cell_key(row) for row in self.rows() if visits_of(row) >= visit}
+        return {key for key, visits in self.visits().items() if visits >= visit}
 
     def earlier(self) -> dict[str, Earlier]:
         """Return what is known of each timed cell, by its key."""

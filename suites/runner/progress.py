@@ -5,44 +5,79 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as Bar
 
 PLAIN_EVERY_S = 30.0
 """Seconds between lines where there is no terminal to draw a bar on."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Count:
+    """How far a run is.
+
+    Attributes:
+        answered: curves whose break-even is known.
+        curves: that are searched.
+        done: cells of a given level that were visited.
+        cells: of a given level.
+        visits: made so far, of all cells.
+        left_s: seconds at the most, None where no limit was given.
+        label: what is being measured.
+    """
+
+    answered: int
+    curves: int
+    done: int
+    cells: int
+    visits: int
+    left_s: float | None
+    label: str
+
+    @property
+    def text(self) -> str:
+        """Return it in words."""
+        parts = [f"{self.answered} of {self.curves} curves answered"] if self.curves else []
+        parts += [f"{self.done} of {self.cells} cells visited"] if self.cells else []
+        parts += [f"{self.visits} visits"]
+        return ", ".join(parts + ([f"at most {self.left_s:.0f} s left"] if self.left_s is not None else []))
+
+
+Progress = Callable[[Count], None]
+"""Told how far a run is, a few times a second."""
+
+
 @contextmanager
-def shown(console: Console) -> Iterator[Callable[[int, int, str], None]]:
-    """Yield a function that is told (done, total, label): it draws a bar on a terminal, else prints a line at times."""
+def shown(console: Console) -> Iterator[Progress]:
+    """Yield a function that is told how far a run is: it draws a bar on a terminal, else prints a line at times."""
     if not console.is_terminal:
         yield _lines(console)
         return
-    columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
-    with Progress(*columns, TextColumn("{task.description}"), console=console, speed_estimate_period=120) as bar:
+    with Bar(BarColumn(), TimeElapsedColumn(), TextColumn("{task.description}"), console=console) as bar:
         task = bar.add_task("", total=None)
 
-        def tell(done: int, total: int, label: str) -> None:
-            bar.update(task, completed=done, total=total, description=label)
+        def tell(count: Count) -> None:
+            bar.update(
+                task, completed=count.answered + count.done, total=count.curves + count.cells,
+                description=f"{count.text}  {count.label}",
+            )  # fmt: skip
 
         yield tell
 
 
-def _lines(console: Console) -> Callable[[int, int, str], None]:
+def _lines(console: Console) -> Progress:
     begin = time.monotonic()
     spoken = begin
-    first: int | None = None
 
-    def tell(done: int, total: int, label: str) -> None:
-        nonlocal spoken, first
-        first = done if first is None else first
+    def tell(count: Count) -> None:
+        nonlocal spoken
         now = time.monotonic()
         if now - spoken < PLAIN_EVERY_S:
             return
         spoken = now
-        new = done - first
-        left = f"about {(now - begin) / new * (total - done):.0f} s left" if new else "time left unknown"
-        console.print(f"{done} of {total} cells, {now - begin:.0f} s, {left}")
+        console.print(f"{count.text}, {now - begin:.0f} s")
 
     return tell

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,12 +12,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from sparsebench.suites.cell import FAILURES, blank, cell_key
+from sparsebench.suites.cell import FAILURES, blank
 from sparsebench.suites.measure import machine
-from sparsebench.suites.measure.timing import EFFORTS
-from sparsebench.suites.plan import OUTSIDE, PlanError, Planned, plan, suites, workload_of
-from sparsebench.suites.runner.journal import JournalTail, RunFolder, RunFolderError
+from sparsebench.suites.plan import OUTSIDE, PlanError, Planned, suites, workload_of
+from sparsebench.suites.runner.journal import RunFolder, RunFolderError
+from sparsebench.suites.runner.progress import Progress
+from sparsebench.suites.runner.tally import Tally
 from sparsebench.suites.runner.worker import how_it_died, run_worker
+from sparsebench.suites.search.curves import Agenda, agenda
+from sparsebench.suites.search.handed import write_cells
 
 MARKED = ("profile", "threads", "data")
 """Settings that all cells of a run folder must share, or its rows could not be compared."""
@@ -36,6 +40,8 @@ class Order:
         cell_timeout_s: seconds for one cell.
         out: the run folder.
         only: text that a cell's id has to hold, or None.
+        levels: sparsities to measure every curve at, or None to search for its break-even.
+        time_s: seconds that the run may take, or None for as long as the search wants.
     """
 
     suites: list[str]
@@ -47,8 +53,16 @@ class Order:
     cell_timeout_s: float
     out: RunFolder
     only: str | None = None
+    levels: tuple[float, ...] | None = None
+    time_s: float | None = None
 
     def __post_init__(self) -> None:
+        if self.time_s is not None and self.time_s < LEAST_S:
+            raise ValueError(f"expected a time of at least {LEAST_S:g} s, got {self.time_s:g} s; give --time more")
+        if bad := [level for level in self.levels or () if not 0 <= level < 1]:
+            raise ValueError(
+                f"expected levels of at least 0 and below 1, got {', '.join(map(str, bad))}; mend --levels"
+            )
         if self.cell_timeout_s <= 0:
             raise ValueError(f"expected a cell timeout > 0 s, got {self.cell_timeout_s}")
 
@@ -56,22 +70,24 @@ class Order:
         """Return the suites' pytest options."""
         given = [f"--device={self.device}", f"--profile={self.profile}", f"--threads={self.threads}"]
         given += [f"--out={self.out.path}", *(f"--representation={name}" for name in self.representations)]
-        given += [f"--data={self.data}"] if self.data is not None else []
-        return given + ([f"--only={self.only}"] if self.only is not None else [])
+        return given + ([f"--data={self.data}"] if self.data is not None else [])
 
 
 DEATHS = 3
 """After so many workers died on one representation in a suite, its other cells are not tried: each costs a restart."""
 
-Progress = Callable[[int, int, str], None]
-"""Told how many cells are done, how many there are in all, and which one is being measured."""
+WORTH_S = 5.0
+"""With less time left no pass is begun: a worker takes as long to start."""
+LEAST_S = 20.0
+"""A worker takes seconds to start, and compiles."""
 
 
 def run(order: Order, progress: Progress) -> Counter[str]:
-    """Measure every cell that the run folder does not hold yet, coming back to each as often as the profile says.
+    """Measure every cell of the order as often as the profile says, and search every curve for its break-even.
 
-    All suites are visited once before any is visited again, each visit in a new process: what a process or a few noisy
-    minutes do to a number then shows in its interval.
+    A pass goes over all suites, each in a new process, before any is visited again: what a process or a few noisy
+    minutes do to a number then shows in its interval. What the next pass measures follows from the journal alone, so
+    that a run that is resumed goes on as if nothing had happened.
 
     Returns:
         how many cells of this order have each status.
@@ -80,59 +96,65 @@ def run(order: Order, progress: Progress) -> Counter[str]:
         PlanError: if there is nothing to run.
         RunFolderError: if the folder holds a run with other settings.
     """
-    planned = {
-        suite: plan(workload_of(suite), order.profile, order.representations, order.only) for suite in order.suites
+    agendas = {
+        suite: agenda(workload_of(suite), order.profile, order.representations, order.only, order.levels)
+        for suite in order.suites
     }
-    if not any(planned.values()):
+    if not any(one.fixed or one.curves for one in agendas.values()):
         raise PlanError(f"expected --only to name cells, got {order.only!r}, which none of them holds")
     with order.out.locked():
-        return _run(order, planned, progress)
+        return _run(order, agendas, progress)
 
 
-def _run(order: Order, planned: dict[str, list[Planned]], progress: Progress) -> Counter[str]:
+def _run(order: Order, agendas: dict[str, Agenda], progress: Progress) -> Counter[str]:
     """Measure what is planned into a folder that is this run's alone; see `run`."""
     _mark(order)
-    keys = {cell.key(order.device): cell for cells in planned.values() for cell in cells}
+    until = None if order.time_s is None else time.time() + order.time_s
+    tally = Tally(order, agendas, until, progress)
+    passes = 0
+    while until is None or time.time() < until - WORTH_S:
+        passes += 1
+        planned = {suite: tally.next_cells(suite, passes) for suite in agendas}
+        if not any(planned.values()):
+            break
+        for suite in agendas:
+            # planned again: a suite learns where to begin from those before it
+            if cells := planned[suite] and tally.next_cells(suite, passes):
+                _visit(order, suite, cells, until, tally.tick)
+    tally.count()
+    tally.tick()
+    return Counter(row["status"] for row in order.out.rows() if tally.ours(row))
 
-    last = EFFORTS[order.profile].visits
-    tail = JournalTail(order.out)
 
-    def tick() -> None:
-        current = order.out.in_progress()
-        label = "" if current is None else f"{current[1].representation}: {current[1].workload}"
-        visits = tail.visits()
-        progress(sum(min(visits.get(key, 0), last) for key in keys), len(keys) * last, label)
-
-    for visit in range(1, last + 1):
-        for suite, cells in planned.items():
-            _visit(order, suite, cells, visit, tick)
-    return Counter(row["status"] for row in order.out.rows() if cell_key(row) in keys)
-
-
-def _visit(order: Order, suite: str, cells: list[Planned], visit: int, tick: Callable[[], None]) -> None:
-    """Have workers measure a suite's cells until none is left that was visited less often than `visit`."""
+def _visit(order: Order, suite: str, cells: list[Planned], until: float | None, tick: Callable[[], None]) -> None:
+    """Have workers measure cells of a suite until none is left that was visited less often than it is to be."""
     attempt = 0
     deaths: Counter[str] = Counter()
-    while pending := _pending(cells, order, visit):
+    while (pending := _pending(cells, order)) and (until is None or time.time() < until):
         attempt = _next_attempt(order.out, suite, attempt)
         order.out.end()
-        path = suites()[suite]
+        path, handed = suites()[suite], order.out.path / "next.json"
+        write_cells(handed, pending)
+        given = [*order.arguments(), f"--cells={handed}", *([f"--until={until}"] if until is not None else [])]
         verdict = run_worker(
             suite,
             path,
-            [*order.arguments(), f"--visit={visit}", *([f"--workload={suite}"] if path == OUTSIDE else [])],
+            [*given, *([f"--workload={suite}"] if path == OUTSIDE else [])],
             order.out,
             attempt=attempt,
             cell_timeout_s=order.cell_timeout_s,
             on_tick=tick,
         )
+        handed.unlink(missing_ok=True)
+        if until is not None and time.time() > until and order.out.in_progress() is None:
+            break  # what is left was not begun: nobody is to blame
         status, reason = how_it_died(verdict, order.cell_timeout_s)
-        victim = _bury(order, pending, visit, status, reason)
+        victim = _bury(order, pending, status, reason)
         if victim is not None:
             deaths[victim] += 1
             if deaths[victim] == DEATHS:
                 reason = f"not tried: {DEATHS} workers died on {victim} in this suite"
-                _give_up(order, [cell for cell in cells if cell.representation == victim], visit, "crashed", reason)
+                _give_up(order, [cell for cell in cells if cell.representation == victim], "crashed", reason)
         tick()
 
 
@@ -141,12 +163,12 @@ def exit_status(statuses: Counter[str]) -> int:
     return int(any(statuses[status] for status in FAILURES))
 
 
-def _pending(cells: list[Planned], order: Order, visit: int) -> list[Planned]:
-    done = order.out.finished(visit)
-    return [cell for cell in cells if cell.key(order.device) not in done]
+def _pending(cells: list[Planned], order: Order) -> list[Planned]:
+    done = order.out.visits()
+    return [cell for cell in cells if done.get(cell.key(order.device), 0) < cell.visit]
 
 
-def _bury(order: Order, before: list[Planned], visit: int, status: str, reason: str) -> str | None:
+def _bury(order: Order, before: list[Planned], status: str, reason: str) -> str | None:
     """Write down the cell that a worker died on, and return its representation.
 
     If it died on none and finished none, all that it left is given up, or the run would never end.
@@ -156,14 +178,14 @@ def _bury(order: Order, before: list[Planned], visit: int, status: str, reason: 
         order.out.append(dataclasses.replace(current[1], status=status, reason=reason, **_stamp(order)))
         order.out.end()
         return current[1].representation
-    if len(_pending(before, order, visit)) == len(before):
-        _give_up(order, before, visit, status, reason)
+    if len(_pending(before, order)) == len(before):
+        _give_up(order, before, status, reason)
     return None
 
 
-def _give_up(order: Order, cells: list[Planned], visit: int, status: str, reason: str) -> None:
+def _give_up(order: Order, cells: list[Planned], status: str, reason: str) -> None:
     """Write down that the pending ones of these cells were not measured, and why."""
-    for cell in _pending(cells, order, visit):
+    for cell in _pending(cells, order):
         ghost = blank(cell.case, cell.representation, order.device, status=status, reason=reason)
         order.out.append(dataclasses.replace(ghost, **_stamp(order)))
 

@@ -18,7 +18,7 @@ from sparsebench.suites.workloads import step
 from sparsebench.suites.workloads.conv2d_cases import LAYERS, cases
 from sparsebench.suites.workloads.problem import Action, Problem
 
-__all__ = ["cases", "problem"]
+__all__ = ["cases", "levels", "problem"]
 
 FORMATS: dict[str, torch.memory_format] = {
     "dense contiguous": torch.contiguous_format,
@@ -55,6 +55,13 @@ def problem(case: Case, device: str, data: Path | None) -> Problem:
     if len(case.shape) != 7:
         raise ValueError(f"expected a shape (out, in, kh, kw, n, h, w), got {case.shape}")
     return kinds[case.operation](case, device)
+
+
+def levels(case: Case) -> tuple[float, ...]:
+    """Return the sparsities that the weight of a case can have, or its input where that is what is stored."""
+    out, maps, kh, kw, n, height, width = case.shape
+    stored = (n, maps * height * width) if case.operation == "conv2d_with" else (out, maps * kh * kw)
+    return case.pattern.levels(stored)
 
 
 class ConvProblem(Problem):

@@ -20,7 +20,7 @@ from sparsebench.suites.workloads import step
 from sparsebench.suites.workloads.matmul_cases import cases
 from sparsebench.suites.workloads.problem import Action, Problem
 
-__all__ = ["cases", "problem"]
+__all__ = ["cases", "levels", "problem"]
 
 
 def problem(case: Case, device: str, data: Path | None) -> Problem:
@@ -57,6 +57,11 @@ def drawn_blocks(
     generator = torch.Generator(device).manual_seed(seed)
     values = torch.rand(shape, generator=generator, device=device).mul_(2.0).sub_(1.0)
     return torch.where(mask, torch.copysign(values.abs() + 0.5, values), 0.0).to(dtype)
+
+
+def levels(case: Case) -> tuple[float, ...]:
+    """Return the sparsities that the matrix of a case can have."""
+    return case.pattern.levels((case.shape[0], case.shape[1]))
 
 
 class MatmulProblem(Problem):

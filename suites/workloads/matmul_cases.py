@@ -39,6 +39,11 @@ def square(side: int, columns: int | None = None) -> Layer:
     return Layer(name=f"square {side}", shape=(side, side, side if columns is None else columns))
 
 
+def columns(layer: Layer, n: int) -> Layer:
+    """Return the layer with so many columns."""
+    return Layer(name=layer.name, shape=(*layer.shape[:2], n))
+
+
 YARDSTICK = square(2048, 1024)
 """Large enough that a kernel's own speed shows on a few cores, and small enough to be timed there."""
 NARROW: tuple[Layer, ...] = (square(2048, 1), square(2048, 16))
@@ -58,6 +63,8 @@ CHANNEL = Pattern(kind="channel", block=(1, 16))
 PAIRS = Pattern(kind="n:m", m=4)
 GROUPS = Pattern(kind="n:m", m=16)
 
+QUICK_COLUMNS = (1, 16, 128)
+"""At which 2048², which a core's cache does not hold, is met; a vector is where sparse should win the most."""
 QUICK_LEVELS = (0.5, 0.8, 0.9, 0.97)
 QUICK_ENDS = (0.5, 0.9)
 QUICK_ONE = (0.9,)
@@ -89,7 +96,8 @@ def _quick() -> list[Case]:
         *_grid(ATTENTION, (CHANNEL,), QUICK_ENDS),
         *_grid(ATTENTION, (POWER_LAW, PLANE), QUICK_ONE),
         *_grid(ATTENTION, (GROUPS,), QUICK_ENDS),
-        *_grid(MLP, (BLOCK,), QUICK_ONE),
+        *(case for n in (1, 16) for case in _grid(columns(ATTENTION, n), (ELEMENT, BLOCK), QUICK_ENDS)),
+        *(case for n in QUICK_COLUMNS for case in _grid(square(2048, n), (ELEMENT, BLOCK), QUICK_ENDS)),
         *(case for operation in reversed(BACKWARD) for case in _grid(ATTENTION, (BLOCK,), QUICK_ONE, operation)),
     ]
 

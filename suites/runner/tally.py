@@ -1,0 +1,103 @@
+"""Keep count of a run: what is answered, what is left, and what comes next."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from sparsebench.suites.cell import cell_key
+from sparsebench.suites.measure.timing import EFFORTS
+from sparsebench.suites.plan import Planned
+from sparsebench.suites.runner.journal import JournalTail
+from sparsebench.suites.runner.progress import Count, Progress
+from sparsebench.suites.search.answer import Answer
+from sparsebench.suites.search.curves import Agenda, State, curve_key, state, together
+
+if TYPE_CHECKING:
+    from sparsebench.suites.runner.run import Order
+
+MOST_VISITS: dict[str, int] = {"quick": 12, "full": 40, "gpu": 12}
+"""Of a curve, by profile: one that is still open then stays so."""
+BEGUN_S = 0.5
+"""What a visit costs before any has been made."""
+
+
+class Tally:
+    """What a run has measured and what it has still to measure."""
+
+    def __init__(self, order: Order, agendas: Mapping[str, Agenda], until: float | None, progress: Progress) -> None:
+        """Begin to count.
+
+        Args:
+            order: what to run.
+            agendas: of each suite.
+            until: seconds since the epoch at which the run is to end, or None.
+            progress: told about it.
+        """
+        self._order, self._agendas, self._until, self._progress = order, agendas, until, progress
+        self._cells = {cell.key(order.device) for one in agendas.values() for cell in one.fixed}
+        self._curves = {curve.key(order.device): curve for one in agendas.values() for curve in one.curves}
+        self._last = EFFORTS[order.profile].visits
+        self._tail = JournalTail(order.out)
+        self._begin, self._earlier = time.time(), sum(min(n, self._last) for n in self._tail.visits().values())
+        self.answers: dict[str, Answer] = {}
+        self._refused: set[str] = set()
+
+    def ours(self, row: dict[str, Any]) -> bool:
+        """Tell whether a journal's row is of this order."""
+        return cell_key(row) in self._cells or curve_key(row) in self._curves
+
+    def count(self) -> None:
+        """Work out what is answered."""
+        for one in self._agendas.values():
+            known = state(one.curves, self._order.out.rows(), self._order.device, MOST_VISITS[self._order.profile])
+            self._learn(known)
+
+    def _learn(self, known: State) -> None:
+        self.answers |= {key: one for key, one in known.answers.items() if key not in known.refused}
+        self._refused |= known.refused & self._curves.keys()
+
+    def next_cells(self, suite: str, number: int) -> list[Planned]:
+        """Return what a suite measures in a pass, those of one case next to each other.
+
+        Where time is short the curves come first that are nearest to an answer, as many as there is time for.
+
+        Args:
+            suite: its name.
+            number: of the pass, from 1.
+        """
+        order, one = self._order, self._agendas[suite]
+        rows = order.out.rows()
+        known = state(one.curves, rows, order.device, MOST_VISITS[order.profile])
+        self._learn(known)
+        done = self._tail.visits()
+        visit = min(number, self._last)
+        fixed = [
+            Planned(case=cell.case, representation=cell.representation, visit=visit)
+            for cell in one.fixed
+            if done.get(cell.key(order.device), 0) < visit
+        ]
+        following = list(known.following)
+        if self._until is not None and number > 1:
+            following = following[: max(1, int((self._until - time.time()) / self._visit_s()))]
+        return [*fixed, *together(following)]
+
+    def _visit_s(self) -> float:
+        made = sum(min(n, MOST_VISITS[self._order.profile]) for n in self._tail.visits().values()) - self._earlier
+        return (time.time() - self._begin) / made if made > 0 else BEGUN_S
+
+    def tick(self) -> None:
+        """Tell how far the run is."""
+        current, done = self._order.out.in_progress(), self._tail.visits()
+        self._progress(
+            Count(
+                answered=sum(one.settled for one in self.answers.values()),
+                curves=len(self._curves) - len(self._refused),
+                done=sum(done.get(key, 0) > 0 for key in self._cells),
+                cells=len(self._cells),
+                visits=sum(min(n, self._last) for n in done.values()),
+                left_s=None if self._until is None else max(0.0, self._until - time.time()),
+                label="" if current is None else f"{current[1].representation}: {current[1].workload}",
+            )
+        )
