@@ -93,6 +93,7 @@ class Cell:
     block: list[int]
     sparsity: float | None
     achieved_sparsity: float | None = None
+    level_range: list[float] | None = None
     shape: list[int]
     seed: int
     status: str

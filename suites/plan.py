@@ -33,12 +33,14 @@ class Planned:
         representation: on which one.
         visit: how often it is to have been visited when it is done.
         weigh: whether its build is timed and its memory weighed at the first visit; once a curve is enough.
+        level_range: the lowest and the highest sparsity that its curve is searched at; None if it is not.
     """
 
     case: Case
     representation: str
     visit: int = 1
     weigh: bool = True
+    level_range: tuple[float, float] | None = None
 
     @property
     def id(self) -> str:

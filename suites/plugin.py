@@ -128,7 +128,8 @@ class Bench:
             cell, samples = measure(
                 problem, planned.representation, benchmark, self._gauge, earlier, weighed=planned.weigh
             )
-        cell = dataclasses.replace(cell, profile=settings.profile)
+        ends = planned.level_range
+        cell = dataclasses.replace(cell, profile=settings.profile, level_range=ends and list(ends))
         benchmark.extra_info.update(finite(cell.row()))
         if out is not None:
             out.append(cell, samples)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable
+import re
+from collections.abc import Hashable
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 
 from sparsebench.suites.cell import CONTROL
-from sparsebench.suites.report.text import NONE, percent
 from sparsebench.suites.report.trust import mark_row, weakest
+from sparsebench.suites.search.answer import Answer, answer, noise_of, points_of
+from sparsebench.suites.search.fit import Noise
 
 GROUP: tuple[str, ...] = ("suite", "workload", "operation", "shape", "dtype", "device", "pattern")
 """Columns that say what was asked; levels that any representation has in a group are expected of every other."""
@@ -20,58 +22,18 @@ BUILD = "build"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Crossing:
-    """Where a curve over sparsity reaches 1 for good.
-
-    Attributes:
-        verdict: "crosses", "always" (1 or more at every level), "never" (below 1 at the highest level) or
-            "unmeasured" (no level has a number).
-        sparsity: where it crosses; for "always" the lowest level, for "never" the highest, for "unmeasured" None.
-        between: the levels that the verdict stands on: the two neighbours of a crossing, else the one at the end.
-    """
-
-    verdict: str
-    sparsity: float | None
-    between: tuple[float, ...] = ()
-
-    @property
-    def text(self) -> str:
-        """Return it as tables show it."""
-        if self.sparsity is None:
-            return "not measured"
-        lead = {"always": "≤ ", "never": "not up to "}.get(self.verdict, "")
-        return lead + percent(self.sparsity)
-
-    @property
-    def short(self) -> str:
-        """Return it as ranges and coloured tables show it: "≤ 50 %", "87 %", "never", "–"."""
-        if self.sparsity is None:
-            return NONE
-        if self.verdict == "never":
-            return "never"
-        return ("≤ " if self.verdict == "always" else "") + percent(self.sparsity)
-
-    @property
-    def order(self) -> float:
-        """Return a number that sorts early break-evens first, then never, then what is not measured."""
-        return {"never": 2.0, "unmeasured": 3.0}.get(self.verdict, self.sparsity or 0.0)
-
-
-@dataclass(frozen=True, kw_only=True)
 class BreakEven:
     """The break-even of one representation on one operation, shape, type, device and pattern.
 
     Attributes:
         suite, workload, operation, shape, dtype, device, pattern, representation: what was asked.
-        point: of the speed-up.
-        optimistic: of the upper ends of the intervals: not later than `point`.
-        pessimistic: of the lower ends: not earlier than `point`.
+        answer: from which sparsity on it is faster than dense, as far as is known.
         levels: how many sparsities have a number.
         missing: how many sparsities of the group have none for this representation.
         best: the highest speed-up, None if there is none.
         best_at: its sparsity.
         builds: True if the operation itself builds the representation, which dense does not have to.
-        trust: the weakest trust mark of the levels that `point` stands on.
+        trust: the weakest trust mark of the two levels around the answer.
     """
 
     suite: str
@@ -82,9 +44,7 @@ class BreakEven:
     device: str
     pattern: str
     representation: str
-    point: Crossing
-    optimistic: Crossing
-    pessimistic: Crossing
+    answer: Answer
     levels: int
     missing: int
     best: float | None
@@ -93,73 +53,54 @@ class BreakEven:
     trust: str
 
 
-def crossing(levels: Iterable[tuple[float, float | None]]) -> Crossing:
-    """Return the lowest sparsity from which on a speed-up is at least 1 at all higher measured levels.
-
-    Between the last level below 1 and the first of the unbroken row at or above 1, log(speed-up) is interpolated
-    linearly over sparsity. A level whose value is None, NaN, infinite or not positive was not measured: it is left out,
-    never taken for a number.
-
-    Args:
-        levels: pairs (sparsity, speed-up), each sparsity once, in any order.
-    """
-    points = sorted(
-        (level, value) for level, value in levels if value is not None and math.isfinite(value) and value > 0
-    )
-    if not points:
-        return Crossing(verdict="unmeasured", sparsity=None)
-    first = len(points)
-    while first > 0 and points[first - 1][1] >= 1.0:
-        first -= 1
-    if first == len(points):
-        return Crossing(verdict="never", sparsity=points[-1][0], between=(points[-1][0],))
-    if first == 0:
-        return Crossing(verdict="always", sparsity=points[0][0], between=(points[0][0],))
-    (below, low), (above, high) = points[first - 1], points[first]
-    share = -math.log(low) / (math.log(high) - math.log(low))
-    return Crossing(verdict="crosses", sparsity=below + share * (above - below), between=(below, above))
-
-
 def break_evens(frame: pd.DataFrame) -> list[BreakEven]:
     """Return the break-even of every representation but dense itself in every group of cells that have a level.
 
-    Where a level stands several times (seeds), the median of the speed-ups counts, with the lowest lower and the
-    highest upper end.
+    All levels, visits and seeds of a curve are pooled in one fit; how far visits lie apart is learnt from all cells.
 
     Args:
         frame: `Run.frame`.
     """
     found: list[BreakEven] = []
     levelled = frame[frame["sparsity"].notna()]
+    noise = noise_of(points_of(row) for row in levelled.to_dict("records"))
     for keys, group in levelled.groupby(list(GROUP), sort=False, dropna=False):
         expected = set(group["sparsity"])
         for name, rows in group.groupby("representation", sort=False):
             if name != CONTROL:
-                found.append(_of(dict(zip(GROUP, map(str, keys), strict=True)), str(name), rows, expected))
+                found.append(_of(dict(zip(GROUP, map(str, keys), strict=True)), str(name), rows, expected, noise))
     return found
 
 
-def _of(keys: dict[str, str], name: str, rows: pd.DataFrame, expected: set[float]) -> BreakEven:
+def _of(keys: dict[str, str], name: str, rows: pd.DataFrame, expected: set[float], noise: Noise) -> BreakEven:
     timed = rows[(rows["status"] == "ok") & (rows["speedup"] > 0)]
-    by_level = timed.groupby("sparsity")
-    speedups: pd.Series[float] = by_level["speedup"].median()
-    point = crossing(_pairs(speedups))
-    marks = [mark_row(row) for row in timed[timed["sparsity"].isin(point.between)].to_dict("records")]
+    speedups: pd.Series[float] = timed.groupby("sparsity")["speedup"].median()
+    records = timed.to_dict("records")
+    first, last = _ends(records, keys["pattern"])
+    found = answer([point for row in records for point in points_of(row)], noise, first, last)
+    around = sorted(records, key=lambda row: abs(float(row["sparsity"]) - (found.sparsity or 0.0)))[:2]
     best_at = None if speedups.empty else float(speedups.index[int(speedups.to_numpy().argmax())])
     return BreakEven(
         **keys,
         representation=name,
-        point=point,
-        optimistic=crossing(_pairs(by_level["speedup_high"].max())),
-        pessimistic=crossing(_pairs(by_level["speedup_low"].min())),
+        answer=found,
         levels=len(speedups),
-        missing=len(expected - set(speedups.index)),
+        missing=0 if any(_numbers(row.get("level_range")) for row in records) else len(expected - set(speedups.index)),
         best=None if best_at is None else float(speedups.max()),
         best_at=best_at,
         builds=bool((rows["kernel"] == BUILD).any()),
-        trust=weakest(marks),
+        trust=weakest([mark_row(row) for row in around]),
     )
 
 
-def _pairs(series: pd.Series[float]) -> list[tuple[float, float]]:
-    return [(float(level), float(value)) for level, value in zip(series.index, series, strict=True)]
+def _ends(records: list[dict[Hashable, Any]], pattern: str) -> tuple[float, float]:
+    """Return the lowest and the highest level that a curve can have; where rows do not tell, 5 and 99 %."""
+    known = [ends for row in records if len(ends := _numbers(row.get("level_range"))) == 2]
+    if known:
+        return min(ends[0] for ends in known), max(ends[1] for ends in known)
+    group = re.fullmatch(r"n:(\d+)", pattern)
+    return (1 / int(group[1]), 1 - 1 / int(group[1])) if group else (0.05, 0.99)
+
+
+def _numbers(value: Any) -> list[float]:
+    return [float(part) for part in value.split("x")] if isinstance(value, str) and value else []

@@ -8,13 +8,13 @@ from typing import Any
 
 import pandas as pd
 
-from sparsebench.suites.report.breakeven import BUILD, CONTROL, GROUP, BreakEven, Crossing
+from sparsebench.suites.report.breakeven import BUILD, CONTROL, GROUP, BreakEven
 from sparsebench.suites.report.colours import Look
 from sparsebench.suites.report.figures import SPEEDUP, curves, svg
 from sparsebench.suites.report.headline import heat
 from sparsebench.suites.report.table import Picture, Section, Table, Value, figure, without_constants, words
-from sparsebench.suites.report.text import NONE, SPACE, count, known, percent, ratio, seconds, significant, times
 from sparsebench.suites.report.trust import mark_row
+from sparsebench.suites.text import NONE, SPACE, count, known, percent, ratio, seconds, significant, times
 
 SHARED: tuple[str, ...] = tuple(column for column in GROUP if column != "pattern")
 """Columns that one figure has in common; its panels are the patterns."""
@@ -47,21 +47,21 @@ def break_even_section(found: Sequence[BreakEven]) -> Section:
         groups.setdefault((one.suite, one.workload, one.operation, one.shape, one.dtype, one.device, one.pattern), [])
         groups[one.suite, one.workload, one.operation, one.shape, one.dtype, one.device, one.pattern].append(one)
     rows = tuple(
-        _break_even(one) for group in groups.values() for one in sorted(group, key=lambda one: one.point.order)
+        _break_even(one) for group in groups.values() for one in sorted(group, key=lambda one: one.answer.order)
     )
     head = (
         "operation", "workload", "shape", "dtype", "device", "pattern", "representation", "break-even",
-        "95 % interval", "best speed-up", "levels", "trust",
+        "best speed-up", "levels", "trust",
     )  # fmt: skip
     table = Table(title="Break-even sparsity", head=head, rows=rows)
     return Section(
         anchor="break-even",
         title="Break-even",
         text=(
-            "The lowest sparsity from which on the speed-up is at least 1 at every higher measured sparsity, "
-            "log(speed-up) interpolated between the two levels around it. The interval is the same for the upper and "
-            "the lower ends of the speed-ups' 95 % intervals. “≤” means: already at the lowest level. “Not up to” "
-            "means: never, as far as was measured.",
+            "The sparsity from which on the speed-up is at least 1: one fit of log(speed-up) near 1 over all levels "
+            "and visits, with its 95 % interval by a hierarchical bootstrap. “From 0 %”: faster at the lowest sparsity "
+            "that the pattern can have, or at 5 %. “Not up to”: slower at the highest. “Open”: the levels measured do "
+            "not tell, and the crossing lies somewhere in between; run longer, with the same --out.",
         )
         if rows
         else (NO_NUMBERS,),
@@ -72,19 +72,13 @@ def break_even_section(found: Sequence[BreakEven]) -> Section:
 def _break_even(one: BreakEven) -> tuple[Value, ...]:
     levels = str(one.levels) + (f", {one.missing} missing" if one.missing else "")
     best = NONE if one.best_at is None else f"{ratio(one.best)} at {percent(one.best_at)}"
-    style = "" if one.point.sparsity is None else heat(one.point.verdict, one.point.sparsity)
-    ends = between(one.optimistic, one.pessimistic)
+    style = "" if one.answer.sparsity is None else heat(one.answer.verdict, one.answer.sparsity)
     return (
         words(one.operation), words(one.workload), words(times(one.shape)), words(one.dtype), words(one.device),
         words(one.pattern), words(one.representation),
-        figure(one.point.text, one.point.order, style), figure(ends, one.optimistic.order),
-        figure(best, one.best), figure(levels, one.levels), trust(one.trust),
+        figure(one.answer.text, one.answer.order, style), figure(best, one.best),
+        figure(levels, one.levels), trust(one.trust),
     )  # fmt: skip
-
-
-def between(first: Crossing, last: Crossing) -> str:
-    """Return the range from one break-even to a later one: "80 % … never"."""
-    return first.short if first.short == last.short else f"{first.short} … {last.short}"
 
 
 def speedup_section(frame: pd.DataFrame, looks: Mapping[str, Look]) -> Section:

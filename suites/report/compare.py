@@ -17,7 +17,7 @@ from sparsebench.suites.report.colours import order
 from sparsebench.suites.report.inventory import flat
 from sparsebench.suites.report.journal import Run, read_run
 from sparsebench.suites.report.table import Table, figure, markdown, words
-from sparsebench.suites.report.text import bare_percent, count, known, ratio, significant, times
+from sparsebench.suites.text import bare_percent, count, known, ratio, significant, times
 
 VERDICTS: tuple[str, ...] = ("same", "faster", "slower", "unclear")
 WITHIN = 0.10

@@ -9,13 +9,14 @@ import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
-from sparsebench.suites.report.breakeven import CONTROL, crossing
+from sparsebench.suites.cell import CONTROL
 from sparsebench.suites.report.chapters import NO_NUMBERS
 from sparsebench.suites.report.colours import INK, Look, order
+from sparsebench.suites.report.crossing import crossing
 from sparsebench.suites.report.figures import BYTES, curves, plain, svg
 from sparsebench.suites.report.headline import heat
 from sparsebench.suites.report.table import Picture, Section, Table, Value, figure, without_constants, words
-from sparsebench.suites.report.text import NONE, SPACE, significant, times
+from sparsebench.suites.text import NONE, SPACE, significant, times
 
 EQUAL = 1e-9
 """Added to stored ÷ dense: as many bytes as dense is not smaller than dense."""

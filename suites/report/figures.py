@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, LogLocator, NullFormatter, NullLocator
 
 from sparsebench.suites.report.colours import INK, Look
-from sparsebench.suites.report.text import bare_percent
+from sparsebench.suites.text import bare_percent
 
 COLUMNS = 3
 """Panels in a row at most."""

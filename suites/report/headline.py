@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from sparsebench.suites.report.breakeven import BreakEven
 from sparsebench.suites.report.colours import order
 from sparsebench.suites.report.table import Table, Value, words
-from sparsebench.suites.report.text import NONE, count, percent, ratio, times
+from sparsebench.suites.search.answer import Answer
+from sparsebench.suites.text import NONE, count, percent, ratio, times
 
 HEAT: tuple[float, ...] = (0.6, 0.75, 0.85, 0.92, 0.97, 1.0)
 """Upper ends of the steps of colour: a break-even up to 0.6 is the greenest."""
@@ -34,7 +35,7 @@ def sentences(found: Sequence[BreakEven]) -> tuple[str, ...]:
         found: from `break_evens`.
     """
     # an operation that builds cannot beat dense, which has nothing to build: true, but no answer
-    measured = [one for one in found if one.point.verdict != "unmeasured" and not one.builds]
+    measured = [one for one in found if one.answer.verdict != "unmeasured" and not one.builds]
     if not measured:
         return ("No representation has a speed-up to judge yet, so there is no break-even to tell.",)
     return tuple(_sentence(keys, group) for keys, group in by_operation(measured).items())
@@ -44,15 +45,14 @@ def _sentence(keys: tuple[str, str, str], group: Sequence[BreakEven]) -> str:
     operation, dtype, device = keys
     wins, losses = [], []
     for pattern in dict.fromkeys(one.pattern for one in group):
-        ranked = sorted((one for one in group if one.pattern == pattern), key=lambda one: one.point.order)
+        ranked = sorted((one for one in group if one.pattern == pattern), key=lambda one: one.answer.order)
         first = ranked[0]
-        if first.point.verdict == "never":
-            losses.append(f"{pattern} ({percent(max(one.point.sparsity or 0.0 for one in ranked))})")
+        found = first.answer
+        if found.verdict == "not up to" or found.order >= 1:
+            losses.append(f"{pattern} ({percent(max(one.answer.low or one.answer.sparsity or 0.0 for one in ranked))})")
             continue
-        doubt = "" if first.trust == "firm" else f" ({first.trust})"
-        lead = "already at" if first.point.verdict == "always" else "from"
-        trail = ", the lowest measured" if first.point.verdict == "always" else " on"
-        wins.append(f"{pattern} – {first.representation} {lead} {percent(first.point.sparsity or 0.0)}{trail}{doubt}")
+        doubt = "" if first.trust == "firm" or found.settled else f" ({first.trust})"
+        wins.append(f"{pattern} – {first.representation} {_from(found)}{doubt}")
     shapes = len({one.shape for one in group})
     over = "" if shapes == 1 else f", best of {count(shapes, 'shape')}"
     parts = [f"{operation} ({dtype}, {device}{over})."]
@@ -61,6 +61,15 @@ def _sentence(keys: tuple[str, str, str], group: Sequence[BreakEven]) -> str:
     if losses:
         parts.append("Nothing beats dense, up to the highest sparsity measured, for " + ", ".join(losses) + ".")
     return " ".join(parts)
+
+
+def _from(found: Answer) -> str:
+    """Return an answer as it stands in a sentence."""
+    if found.verdict == "crosses":
+        return f"from {percent(found.sparsity or 0.0)} on"
+    if found.verdict == "open":
+        return f"somewhere between {percent(found.low)} and {percent(found.high)}"
+    return f"from {percent(0.0)} on"
 
 
 def matrices(found: Sequence[BreakEven]) -> tuple[Table, ...]:
@@ -88,16 +97,16 @@ def _matrix(keys: tuple[str, str, str], group: Sequence[BreakEven]) -> Table:
 
 
 def _entry(some: Sequence[BreakEven]) -> Value:
-    ranked = sorted((one for one in some if one.point.verdict != "unmeasured"), key=lambda one: one.point.order)
+    ranked = sorted((one for one in some if one.answer.verdict != "unmeasured"), key=lambda one: one.answer.order)
     if not ranked:
         return Value(text=NONE, style="number heat-none", hint="not measured")
-    middle = ranked[len(ranked) // 2].point
-    first, last = ranked[0].point, ranked[-1].point
+    middle = ranked[len(ranked) // 2].answer
+    first, last = ranked[0].answer, ranked[-1].answer
     text = middle.short
     if last.order - first.order >= APART and first.short != last.short:
         text += f" ({first.short} … {last.short})"
     hint = "\n".join(
-        f"{times(one.shape)}: {one.point.text}; best {ratio(one.best)}"
+        f"{times(one.shape)}: {one.answer.text}; best {ratio(one.best)}"
         + (f" at {percent(one.best_at)}" if one.best_at is not None else "")
         for one in ranked
     )
@@ -106,6 +115,8 @@ def _entry(some: Sequence[BreakEven]) -> Value:
 
 def heat(verdict: str, sparsity: float | None) -> str:
     """Return the CSS class of a break-even: heat-0 (early) to heat-5 (late), heat-never."""
-    if sparsity is None or verdict == "never":
+    if sparsity is None or verdict in ("never", "not up to"):
         return "heat-never"
+    if verdict == "from the start":
+        return "heat-0"
     return f"heat-{next(step for step, end in enumerate(HEAT) if sparsity <= end or step == len(HEAT) - 1)}"

@@ -11,8 +11,8 @@ from sparsebench.suites.cell import STATUSES
 from sparsebench.suites.report.chapters import interval, share, trust
 from sparsebench.suites.report.colours import order
 from sparsebench.suites.report.table import Section, Table, Value, figure, without_constants, words
-from sparsebench.suites.report.text import NONE, count, known, ratio, seconds, significant, size, times
 from sparsebench.suites.report.trust import mark_row
+from sparsebench.suites.text import NONE, count, known, ratio, seconds, significant, size, times
 
 
 def coverage_section(frame: pd.DataFrame) -> Section:

@@ -11,7 +11,7 @@ from sparsebench.suites.report.breakeven import GROUP
 from sparsebench.suites.report.colours import looks
 from sparsebench.suites.report.figures import SPEEDUP, curves
 from sparsebench.suites.report.journal import ReportError
-from sparsebench.suites.report.text import times
+from sparsebench.suites.text import times
 
 INK = "#24292f"
 

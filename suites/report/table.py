@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 
-from sparsebench.suites.report.text import count
+from sparsebench.suites.text import count
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sparsebench.suites.report.text import known
+from sparsebench.suites.text import known
 
 MARKS: tuple[str, ...] = ("firm", "fair", "loose")
 """From the best to the worst. Where there is no number to trust the mark is "" (nothing)."""

@@ -22,8 +22,8 @@ from sparsebench.suites.report.headline import matrices, sentences
 from sparsebench.suites.report.inventory import cells_section, coverage_section, machine_section
 from sparsebench.suites.report.journal import Run, read_run
 from sparsebench.suites.report.table import Section, escape, markdown
-from sparsebench.suites.report.text import count
 from sparsebench.suites.report.trust import DEMANDS, mark_row
+from sparsebench.suites.text import count
 
 HERE = Path(__file__).resolve().parent
 

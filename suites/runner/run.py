@@ -114,12 +114,12 @@ def _run(order: Order, agendas: dict[str, Agenda], progress: Progress) -> Counte
     passes = 0
     while until is None or time.time() < until - WORTH_S:
         passes += 1
-        planned = {suite: tally.next_cells(suite, passes) for suite in agendas}
+        planned = tally.plan(passes)
         if not any(planned.values()):
             break
         for suite in agendas:
-            # planned again: a suite learns where to begin from those before it
-            if cells := planned[suite] and tally.next_cells(suite, passes):
+            # the first time a suite learns where to begin from those before it
+            if cells := tally.plan(passes)[suite] if passes == 1 else planned[suite]:
                 _visit(order, suite, cells, until, tally.tick)
     tally.count()
     tally.tick()

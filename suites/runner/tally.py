@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -50,38 +52,41 @@ class Tally:
 
     def count(self) -> None:
         """Work out what is answered."""
-        for one in self._agendas.values():
-            known = state(one.curves, self._order.out.rows(), self._order.device, MOST_VISITS[self._order.profile])
-            self._learn(known)
+        self._states(self._order.out.rows())
 
-    def _learn(self, known: State) -> None:
-        self.answers |= {key: one for key, one in known.answers.items() if key not in known.refused}
-        self._refused |= known.refused & self._curves.keys()
+    def _states(self, rows: list[dict[str, Any]]) -> dict[str, State]:
+        most = MOST_VISITS[self._order.profile]
+        found = {name: state(one.curves, rows, self._order.device, most) for name, one in self._agendas.items()}
+        for known in found.values():
+            self.answers |= {key: one for key, one in known.answers.items() if key not in known.refused}
+            self._refused |= known.refused & self._curves.keys()
+        return found
 
-    def next_cells(self, suite: str, number: int) -> list[Planned]:
-        """Return what a suite measures in a pass, those of one case next to each other.
+    def plan(self, number: int) -> dict[str, list[Planned]]:
+        """Return what each suite measures in a pass, the cells of one case next to each other.
 
-        Where time is short the curves come first that are nearest to an answer, as many as there is time for.
+        In the first, everything once. Where time is limited, later ones belong to the curves, those nearest to an
+        answer first and as many as there is time for; cells of a given level come again once no curve is left.
 
         Args:
-            suite: its name.
             number: of the pass, from 1.
         """
-        order, one = self._order, self._agendas[suite]
-        rows = order.out.rows()
-        known = state(one.curves, rows, order.device, MOST_VISITS[order.profile])
-        self._learn(known)
-        done = self._tail.visits()
-        visit = min(number, self._last)
-        fixed = [
-            Planned(case=cell.case, representation=cell.representation, visit=visit)
-            for cell in one.fixed
-            if done.get(cell.key(order.device), 0) < visit
-        ]
-        following = list(known.following)
-        if self._until is not None and number > 1:
-            following = following[: max(1, int((self._until - time.time()) / self._visit_s()))]
-        return [*fixed, *together(following)]
+        states, done = self._states(self._order.out.rows()), self._tail.visits()
+        limited = self._until is not None and number > 1
+        following = {name: list(known.following) for name, known in states.items()}
+        if limited and self._until is not None:
+            room = max(1, int((self._until - time.time()) / self._visit_s()))
+            share = min(1.0, room / max(1, sum(map(len, following.values()))))
+            following = {name: cells[: math.ceil(share * len(cells))] for name, cells in following.items()}
+        planned = {}
+        for name, one in self._agendas.items():
+            again = [
+                dataclasses.replace(cell, visit=made + 1)
+                for cell in one.fixed
+                if (made := done.get(cell.key(self._order.device), 0)) < min(number, self._last)
+            ]
+            planned[name] = [*(() if limited and any(following.values()) else again), *together(following[name])]
+        return planned
 
     def _visit_s(self) -> float:
         made = sum(min(n, MOST_VISITS[self._order.profile]) for n in self._tail.visits().values()) - self._earlier

@@ -6,11 +6,13 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
 from sparsebench.suites.search.fit import SLOPE, Fit, Noise, Point, depth, fit, level
+from sparsebench.suites.text import NONE, bare_percent, percent
 
 SURE = 0.975
 """Share of the bootstrap's draws that has to agree before an end is called the answer."""
@@ -42,6 +44,34 @@ class Answer:
     low: float = 0.0
     high: float = 1.0
     visits: int = 0
+
+    @property
+    def text(self) -> str:
+        """Return it as tables show it: "52 % [50, 54]", "from 0 %", "not up to 99 %", "open: 45 to 80 %"."""
+        if self.verdict == "open":
+            if self.low > 0 and self.high < 1:
+                return f"open: {bare_percent(self.low)} to {percent(self.high)}"
+            return f"open: above {percent(self.low)}" if self.low > 0 else f"open: below {percent(self.high)}"
+        interval = f" [{100 * self.low:.0f}, {100 * self.high:.0f}]" if self.verdict == "crosses" else ""
+        return self.short + interval
+
+    @property
+    def short(self) -> str:
+        """Return it without an interval: "52 %", "from 0 %", "not up to 99 %", "open", "–"."""
+        if self.verdict == "crosses":
+            return percent(self.sparsity or 0.0)
+        if self.verdict == "not up to":
+            return f"not up to {percent(self.sparsity or 0.0)}"
+        return {"from the start": f"from {percent(0.0)}", "open": "open"}.get(self.verdict, NONE)
+
+    @property
+    def order(self) -> float:
+        """Return a number that sorts early break-evens first, then what is not reached, then what is not measured."""
+        if self.verdict == "from the start":
+            return 0.0
+        if self.verdict == "open" and self.high == 1:
+            return 1.5
+        return {"not up to": 2.0, "unmeasured": 3.0}.get(self.verdict, self.sparsity or 0.0)
 
     @property
     def settled(self) -> bool:
@@ -79,8 +109,14 @@ def _number(value: Any) -> float:
     return float(value) if isinstance(value, (int, float)) and math.isfinite(value) else 0.0
 
 
+MEDIANS: dict[int, float] = {1: 0.455, 2: 0.693, 3: 0.789, 4: 0.839}
+"""Median of χ² ÷ its degrees of freedom: the middle variance of few visits is that much lower than the true one."""
+ENOUGH = 12
+"""Cells with several visits that a run's own noise is told from; with fewer it is assumed."""
+
+
 def noise_of(cells: Iterable[Sequence[Point]]) -> Noise:
-    """Return how far visits of one cell lie apart, pooled over the cells of a run: the middle one, at least 1 %.
+    """Return how far visits of one cell lie apart in the middle cell of a run; at least 1 %.
 
     Args:
         cells: the points of each cell.
@@ -88,17 +124,20 @@ def noise_of(cells: Iterable[Sequence[Point]]) -> Noise:
     shares = []
     for points in cells:
         if len(points) > 1:
-            values = [point.value for point in points]
-            within = float(np.mean([point.error**2 for point in points]))
-            shares.append(max(0.0, float(np.var(values, ddof=1)) - within))
-    if len(shares) < 8:
+            variance = float(np.var([point.value for point in points], ddof=1))
+            shares.append(variance / MEDIANS.get(len(points) - 1, 0.9) - np.mean([point.error**2 for point in points]))
+    if len(shares) < ENOUGH:
         return Noise()
-    # a variance of few visits is skew: the middle one is lower than the mean by about this factor
-    return Noise(spread=max(0.01, math.sqrt(float(np.mean(np.sort(shares)[: -max(1, len(shares) // 10)])))))
+    return Noise(spread=max(0.01, math.sqrt(max(0.0, float(np.median(shares))))))
 
 
 def fitted(points: Sequence[Point], noise: Noise) -> Fit:
     """Return the fit of a curve's points, begun at the crossing behind which all measured levels are faster."""
+    return _fitted(tuple(points), noise)
+
+
+@lru_cache(maxsize=4096)
+def _fitted(points: tuple[Point, ...], noise: Noise) -> Fit:
     return fit(points, noise, guess(points))
 
 
@@ -148,18 +187,9 @@ def answer(points: Sequence[Point], noise: Noise, first: float, last: float) -> 
     below = max(slower, default=0.0)
     faster = [sparsity for sparsity, _ in means if sparsity > below]
     near = found.high - found.sparsity <= WIDTH and found.sparsity - found.low <= WIDTH
-    if near and visits >= LEAST_VISITS and lowest - WIDTH <= found.sparsity <= highest + WIDTH:
-        return Answer(
-            verdict="crosses",
-            sparsity=max(0.0, found.sparsity),
-            low=max(0.0, found.low),
-            high=found.high,
-            visits=visits,
-        )
-    return Answer(
-        verdict="open",
-        sparsity=min(max(found.sparsity, 0.0), 1.0),
-        low=below,
-        high=min(faster, default=1.0),
-        visits=visits,
-    )
+    # a flat line that never meets 1 crosses somewhere, if it is drawn far enough: both sides have to have been seen
+    if near and visits >= LEAST_VISITS and slower and faster:
+        sparsity, low = max(0.0, found.sparsity), max(0.0, found.low)
+        return Answer(verdict="crosses", sparsity=sparsity, low=low, high=found.high, visits=visits)
+    sparsity = min(max(found.sparsity, below), min(faster, default=1.0))
+    return Answer(verdict="open", sparsity=sparsity, low=below, high=min(faster, default=1.0), visits=visits)

@@ -36,7 +36,13 @@ class Curve:
     def at(self, sparsity: float, visit: int = 1, *, weigh: bool = True) -> Planned:
         """Return the cell at a level, to be visited so often."""
         case = dataclasses.replace(self.case, sparsity=sparsity)
-        return Planned(case=case, representation=self.representation, visit=visit, weigh=weigh)
+        return Planned(
+            case=case,
+            representation=self.representation,
+            visit=visit,
+            weigh=weigh,
+            level_range=(self.levels[0], self.levels[-1]),
+        )
 
     def key(self, device: str) -> str:
         """Return what all its rows have in common."""

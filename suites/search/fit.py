@@ -2,7 +2,7 @@
 
 What a product costs relative to dense is close to c₀ + c₁·d in the density d, so that log(speed-up) is smooth in
 u = −log d, of slope 1 where only d costs and flatter where c₀ does. Near the crossing a line does: the second
-derivative there is −c₀(1 − c₀), a sixth in the middle, so what a line misses at a distance Δu is about Δu²/12, and each
+derivative there is −c₀(1 − c₀), a quarter at most, and what a line misses at a distance Δu is taken for Δu²/7, and each
 point is charged with that beside its noise. Points far from the crossing therefore say little, and none is thrown away.
 """
 
@@ -18,8 +18,8 @@ SLOPE, SLOPE_SPREAD = 0.8, 0.35
 """What is believed of the slope before anything is measured: between 0 (bytes that do not shrink) and about 1."""
 LEAST_SLOPE = 0.1
 """A flatter line crosses nowhere in particular."""
-CURVATURE = 1 / 12
-"""The middle of c₀(1 − c₀) / 2 for c₀ between 0 and 1."""
+CURVATURE = 1 / 7
+"""A little over the most that c₀(1 − c₀) / 2 can be, ⅛: dense has its own steps, and some formats are quadratic."""
 DRAWS = 2000
 ROUNDS = 4
 """Fits in a row, each weighing the points by their distance from the crossing of the one before."""

@@ -21,6 +21,7 @@ def write_cells(path: Path, cells: Sequence[Planned]) -> None:
             "representation": cell.representation,
             "visit": cell.visit,
             "weigh": cell.weigh,
+            "level_range": cell.level_range,
         }
         for cell in cells
     ]
@@ -43,6 +44,7 @@ def read_cells(path: Path, workload: Workload, profile: str) -> list[Planned]:
                 representation=one["representation"],
                 visit=one["visit"],
                 weigh=one["weigh"],
+                level_range=one["level_range"] and tuple(one["level_range"]),
             )
             for one in json.loads(path.read_text(encoding="utf-8"))
         ]

@@ -40,6 +40,10 @@ def next_level(points: Sequence[Point], noise: Noise, levels: Sequence[float], e
     if len(means) == 1:
         beyond = [one for one in SECOND if (one - means[0][0]) * (aim - means[0][0]) > 0] or SECOND
         return nearest(levels, min(beyond, key=lambda one: abs(one - aim)))
+    if all(value < 0 for _, value in means) and (len(points) > 2 or means[-1][0] >= aim - 0.02):
+        return levels[-1]  # where it was to be faster it is not
+    if all(value >= 0 for _, value in means) and (len(points) > 2 or means[0][0] <= aim + 0.02):
+        return levels[0]
     sides = Counter(point.sparsity > aim for point in points)
     if sides[True] and sides[False] and len(points) % 3 == 0:
         return nearest(levels, aim)

@@ -11,16 +11,17 @@ from matplotlib.markers import MarkerStyle
 
 from sparsebench.representations.pattern import Pattern
 from sparsebench.suites.cell import Case, blank
-from sparsebench.suites.report.breakeven import break_evens, crossing
+from sparsebench.suites.report.breakeven import break_evens
 from sparsebench.suites.report.colours import OWN, looks
+from sparsebench.suites.report.crossing import crossing
 from sparsebench.suites.report.facts import bytes_section
 from sparsebench.suites.report.figures import SPEEDUP, curves, positions, thinned
 from sparsebench.suites.report.headline import heat, matrices, sentences
 from sparsebench.suites.report.journal import frame_of
 from sparsebench.suites.report.pictures import tiles
 from sparsebench.suites.report.table import Table, markdown, words
-from sparsebench.suites.report.text import percent, ratio, seconds, significant, size
 from sparsebench.suites.report.trust import half_width, mark, weakest
+from sparsebench.suites.text import percent, ratio, seconds, significant, size
 
 
 def rows_of(levels: dict[float, float | None], name: str = "torch-csr", **changes: object) -> list[dict[str, object]]:
@@ -72,18 +73,25 @@ def test_break_evens_carry_intervals_missing_levels_and_trust() -> None:
     other = rows_of({0.5: 0.1, 0.8: 0.2, 0.9: 0.3, 0.99: 0.4}, name="scipy-csr")
     [csr, scipy] = break_evens(frame_of(rows_of({0.5: 0.25, 0.8: None, 0.9: 4.0}) + other))
     assert (csr.levels, csr.missing, scipy.levels, scipy.missing) == (2, 2, 4, 0)
-    assert csr.point.sparsity == pytest.approx(0.7)
-    # at ±10 % the line from log(1/4) to log(4) moves by log(1.1), a 29th of its length, over 0.4 of sparsity
-    shift = 0.4 * math.log(1.1) / math.log(16)
-    assert csr.optimistic.sparsity == pytest.approx(0.7 - shift)
-    assert csr.pessimistic.sparsity == pytest.approx(0.7 + shift)
+    # half way between 1/4 and 4, on a line in log(density): 1 - sqrt(0.5 · 0.1)
+    assert csr.answer.sparsity == pytest.approx(1 - math.sqrt(0.05), abs=0.02)
     assert (csr.best, csr.best_at, csr.trust) == (4.0, 0.9, "fair")
-    assert (scipy.point.verdict, scipy.point.sparsity, scipy.best) == ("never", 0.99, 0.4)
+    assert (scipy.answer.verdict, scipy.answer.sparsity, scipy.best) == ("not up to", 0.99, 0.4)
 
 
-def test_break_even_may_be_never_at_the_pessimistic_end_only() -> None:
-    [found] = break_evens(frame_of(rows_of({0.5: 0.5, 0.9: 1.05})))
-    assert (found.point.verdict, found.optimistic.verdict, found.pessimistic.verdict) == ("crosses", "crosses", "never")
+def test_an_answer_needs_levels_on_both_sides_and_three_visits() -> None:
+    def verdict(levels: dict[float, float | None], **more: object) -> tuple[str, float, float]:
+        [found] = break_evens(frame_of(rows_of(levels, **more)))
+        return found.answer.verdict, found.answer.low, found.answer.high
+
+    assert verdict({0.5: 0.5, 0.9: 1.5}) == ("open", 0.5, 0.9)
+    assert verdict({0.5: 0.5}) == ("open", 0.5, 1.0)
+    assert verdict({0.5: 2.0}) == ("open", 0.0, 0.5)
+    assert verdict({0.7: 0.8, 0.75: 1.0, 0.8: 1.2, 0.9: 2.4}, time_spread=0.01)[0] == "crosses"
+    # a pattern that cannot be sparser ends there, and one that cannot be denser begins there
+    assert verdict({0.25: 0.5, 0.75: 0.6}, pattern="n:4")[0] == "not up to"
+    assert verdict({0.25: 2.5, 0.75: 6.0}, pattern="n:4")[0] == "from the start"
+    assert verdict({0.5: 0.2, 0.96875: 0.6}, level_range=[0.03125, 0.96875])[0] == "not up to"
 
 
 def test_break_even_leaves_dense_and_cells_without_a_level_out() -> None:
@@ -91,11 +99,11 @@ def test_break_even_leaves_dense_and_cells_without_a_level_out() -> None:
     assert break_evens(frame_of(rows_of({0.5: 1.2}, sparsity=None))) == []
 
 
-def test_seeds_at_one_level_give_their_median_and_the_widest_interval() -> None:
+def test_seeds_at_one_level_count_as_visits() -> None:
     rows = [row for seed, speedup in enumerate((0.8, 1.2, 2.0)) for row in rows_of({0.9: speedup}, seed=seed)]
     [found] = break_evens(frame_of(rows))
-    assert (found.best, found.levels) == (1.2, 1)
-    assert (found.optimistic.verdict, found.pessimistic.verdict) == ("always", "never")
+    assert (found.best, found.levels, found.answer.visits) == (1.2, 1, 3)
+    assert found.answer.verdict == "open"
 
 
 def test_trust_marks() -> None:
@@ -116,29 +124,37 @@ def test_trust_marks() -> None:
 def test_the_headline_names_the_first_to_beat_dense_and_what_nothing_beats() -> None:
     blocked = {"pattern": "block 32×32"}
     frame = frame_of(
-        rows_of({0.5: 0.1, 0.9: 0.9})
-        + rows_of({0.5: 0.25, 0.9: 4.0}, name="torch-bsr", **blocked)
-        + rows_of({0.5: 0.5, 0.9: 2.0}, name="block-sparse", **blocked)
-        + rows_of({0.5: 0.9, 0.9: 8.0}, name="planes", **blocked)
+        rows_of({0.5: 0.1, 0.99: 0.8})
+        + rows_of({0.7: 0.7, 0.8: 1.1, 0.9: 2.0, 0.95: 4.0}, name="torch-bsr", **blocked)
+        + rows_of({0.5: 0.25, 0.9: 2.0}, name="block-sparse", **blocked)
+        + rows_of({0.05: 1.5, 0.9: 8.0}, name="planes", **blocked)
     )
     [sentence] = sentences(break_evens(frame))
-    assert re.search(r"block 32×32 – planes from 52.% on \(fair\)", sentence)
-    assert re.search(r"Nothing beats dense.*element \(90.%\)", sentence)
+    assert re.search(r"block 32×32 – planes from 0.% on", sentence)
+    assert re.search(r"Nothing beats dense.*element \(99.%\)", sentence)
     [matrix] = matrices(break_evens(frame))
     assert matrix.head == ("pattern", "planes", "block-sparse", "torch-csr", "torch-bsr")
     values = {row[0].text: [value.text.replace("\N{NO-BREAK SPACE}", " ") for value in row[1:]] for row in matrix.rows}
-    assert values == {"element": ["–", "–", "never", "–"], "block 32×32": ["52 %", "70 %", "–", "70 %"]}
-    assert "heat-1" in matrix.rows[1][4].style
+    assert values["element"] == ["–", "–", "not up to 99 %", "–"]
+    assert values["block 32×32"][:3] == ["from 0 %", "open", "–"]
+    assert re.fullmatch(r"7[5-9] %", values["block 32×32"][3])
+    assert "heat-0" in matrix.rows[1][1].style
+    assert "heat-2" in matrix.rows[1][4].style
 
 
 def test_the_matrix_shows_the_middle_of_several_shapes() -> None:
     rows = [
         row
-        for shape, levels in {(8, 8, 8): {0.5: 2.0}, (16, 8, 8): {0.5: 0.25, 0.9: 4.0}, (32, 8, 8): {0.9: 0.5}}.items()
+        for shape, levels in {
+            (8, 8, 8): {0.05: 2.0},
+            (16, 8, 8): {0.7: 0.7, 0.75: 1.0, 0.8: 1.3, 0.9: 2.5},
+            (32, 8, 8): {0.99: 0.5},
+        }.items()
         for row in rows_of(levels, shape=list(shape))
     ]
     [matrix] = matrices(break_evens(frame_of(rows)))
-    assert matrix.rows[0][1].text.replace("\N{NO-BREAK SPACE}", " ") == "70 % (≤ 50 % … never)"
+    text = matrix.rows[0][1].text.replace("\N{NO-BREAK SPACE}", " ")
+    assert re.fullmatch(r"7\d % \(from 0 % … not up to 99 %\)", text)
 
 
 def test_heat_has_a_step_for_every_sparsity() -> None:

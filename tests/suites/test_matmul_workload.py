@@ -196,7 +196,7 @@ def test_the_quick_profile_has_one_case_of_each_backward_product() -> None:
     found = matmul.cases("quick")
     alone = [(case.operation, case.sparsity) for case in found if case.operation in ("rmatmul", "sampled_matmul")]
     assert sorted(alone) == [("rmatmul", 0.9), ("sampled_matmul", 0.9)]
-    assert len(found) == 2 * 4 + 2 * 2 + 2 + 1 + 3
+    assert len(found) == 2 * 4 + 2 * 2 + 2 + (2 + 3) * 2 * 2 + 3
 
 
 def test_the_gpu_profile_begins_with_what_tells_most() -> None:

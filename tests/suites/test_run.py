@@ -70,14 +70,15 @@ def rows(run: Path) -> list[dict[str, Any]]:
 
 
 SMALL = ("run", "--suite", "matmul", "--only", "attention 512×512|matmul|512x512x128|block-32x32|")
+GRID = (*SMALL, "--levels", "0.5,0.8,0.9,0.97")
 ONE = (*SMALL[:-1], f"{SMALL[-1]}0.9|")
-CASES = 4  # the quick profile's levels of that pattern
+CASES = 4
 
 
 def test_one_bad_representation_costs_no_other_cell(tmp_path: Path, command: Command) -> None:
     run = tmp_path / "run"
     bad = [f"--representation=bad_representations:{name}" for name in ("Dies", "Wrong", "Refuses")]
-    result = sparsebench(*SMALL, *bad, "--representation=dense", "--out", run)
+    result = sparsebench(*GRID, *bad, "--representation=dense", "--out", run)
     assert result.returncode == 1, result.stderr
     by_name = {name: [row for row in rows(run) if row["representation"].endswith(name)] for name in
                ("Dies", "Wrong", "Refuses", "dense")}  # fmt: skip
@@ -93,7 +94,7 @@ def test_one_bad_representation_costs_no_other_cell(tmp_path: Path, command: Com
     assert {row["visits"] for row in by_name["dense"]} == {EFFORTS["quick"].visits}
     assert all(row["rounds"] >= 15 for row in by_name["dense"])
 
-    again = sparsebench(*SMALL, "--representation=dense", "--representation=torch-csr", "--out", run)
+    again = sparsebench(*GRID, "--representation=dense", "--representation=torch-csr", "--out", run)
     assert again.returncode == 0, again.stdout + again.stderr
     assert Counter(row["representation"] for row in rows(run))["dense"] == CASES  # finished cells were not run again
     assert Counter(row["representation"] for row in rows(run))["torch-csr"] == CASES  # the new ones were
@@ -102,7 +103,7 @@ def test_one_bad_representation_costs_no_other_cell(tmp_path: Path, command: Com
     # as if it had been written with a thread more: how many there are here may be one
     facts["settings"]["threads"] += 1
     (run / "machine.json").write_text(json.dumps(facts), encoding="utf-8")
-    other = command(*SMALL, "--representation=dense", "--out", run)
+    other = command(*GRID, "--representation=dense", "--out", run)
     assert other.returncode == 2
     assert re.search(r"expected threads=\d+ to resume .*, got \d+; choose another --out", other.stderr)
 
@@ -119,7 +120,7 @@ def test_a_cell_that_hangs_is_a_timeout(tmp_path: Path) -> None:
 
 def test_ctrl_c_keeps_finished_rows_and_the_report_works_on_them(tmp_path: Path, command: Command) -> None:
     run = tmp_path / "run"
-    words = [str(SPARSEBENCH), *SMALL, "--representation=dense", "--representation=bad_representations:Hangs",
+    words = [str(SPARSEBENCH), *GRID, "--representation=dense", "--representation=bad_representations:Hangs",
                "--out", str(run)]  # fmt: skip
     process = subprocess.Popen(
         words,
@@ -175,6 +176,10 @@ def test_a_suite_runs_under_plain_pytest_and_its_json_carries_the_row(tmp_path: 
         (["run", "--cell-timeout", "0"], "expected a cell timeout > 0 s, got 0.0"),
         (["run", "--data", "/nowhere/at/all"], "/nowhere/at/all"),
         (["run", "--only", "no cell is called so"], "expected --only to name cells"),
+        (["run", "--levels", "0.5,half"], "expected --levels as 0.5,0.8,0.9, got '0.5,half'"),
+        (["run", "--levels", "0.5,1.0"], "expected levels of at least 0 and below 1, got 1.0"),
+        (["run", "--time", "soon"], "expected --time as 90s, 10m or 2h, got 'soon'"),
+        (["run", "--time", "3s"], "expected a time of at least 20 s, got 3 s"),
         (["report", "/nowhere/at/all"], "expected a folder with cells.jsonl, got /nowhere/at/all"),
         (["compare", "/nowhere/a", "/nowhere/b"], "expected a folder with cells.jsonl, got /nowhere/a"),
         (["check", "nope"], "expected a representation of dense, "),
@@ -192,6 +197,28 @@ def test_a_users_mistake_is_one_line_and_status_2(
     assert len(lines) == 1, result.stderr
     assert message in lines[0]
     assert not (tmp_path / "run").exists()
+
+
+def test_a_search_answers_its_curves_and_a_resumed_one_goes_on(tmp_path: Path, command: Command) -> None:
+    run = tmp_path / "run"
+    chosen = [f"--representation={name}" for name in ("dense", "torch-bsr", "dense-masked")]
+    result = sparsebench(*SMALL, *chosen, "--time", "60s", "--out", run)
+    assert result.returncode == 0, result.stdout + result.stderr
+    levels = {name: sorted(row["sparsity"] for row in rows(run) if row["representation"] == name)
+              for name in ("dense", "torch-bsr", "dense-masked")}  # fmt: skip
+    assert len(levels["dense"]) == 1
+    assert len(levels["torch-bsr"]) >= 2  # on both sides of where it crosses
+    assert levels["dense-masked"][-1] > 0.98  # never faster, and told so after the highest level
+    assert len(levels["dense-masked"]) <= 3
+    assert {tuple(row["level_range"]) for row in rows(run)} == {(13 / 256, 253 / 256)}
+    assert not (run / "next.json").exists()
+    before = len((run / "cells.jsonl").read_text(encoding="utf-8").splitlines())
+    again = sparsebench(*SMALL, *chosen, "--time", "60s", "--out", run)
+    assert again.returncode == 0, again.stderr
+    after = len((run / "cells.jsonl").read_text(encoding="utf-8").splitlines())
+    assert after == before  # all was answered, and the journal says so
+    assert command("report", run).returncode == 0
+    assert "not up to" in (run / "report.md").read_text(encoding="utf-8")
 
 
 PLUGIN = """

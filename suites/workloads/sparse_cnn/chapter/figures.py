@@ -15,7 +15,7 @@ from sparsebench.suites.report.colours import INK
 from sparsebench.suites.report.figures import plain, positions, svg
 from sparsebench.suites.report.pictures import Array, img
 from sparsebench.suites.report.table import Picture
-from sparsebench.suites.report.text import SPACE, bare_percent, count
+from sparsebench.suites.text import SPACE, bare_percent, count
 from sparsebench.suites.workloads.sparse_cnn.chapter.runs import DENSE, NARROW, Setting, seeds
 
 COLOURS: dict[str, str] = {

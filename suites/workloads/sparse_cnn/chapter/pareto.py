@@ -13,8 +13,8 @@ from matplotlib.ticker import LogLocator
 from sparsebench.suites.report.colours import INK, Look, order
 from sparsebench.suites.report.figures import plain, svg
 from sparsebench.suites.report.table import Picture, Table, figure, without_constants, words
-from sparsebench.suites.report.text import NONE, percent, ratio, seconds, size
 from sparsebench.suites.report.trust import mark_row
+from sparsebench.suites.text import NONE, percent, ratio, seconds, size
 
 OPERATIONS: dict[str, str] = {"inference": "inference", "training_step": "a training step"}
 """Operations of the suite that are timed on every representation, as captions call them."""

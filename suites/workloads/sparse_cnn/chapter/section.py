@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from sparsebench.suites.report.colours import Look
 from sparsebench.suites.report.journal import Run
 from sparsebench.suites.report.table import Section
-from sparsebench.suites.report.text import count
+from sparsebench.suites.text import count
 from sparsebench.suites.workloads.sparse_cnn.chapter.figures import (
     accuracy_figures,
     activity_figures,

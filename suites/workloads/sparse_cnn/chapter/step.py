@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from sparsebench.suites.report.table import Table, Value, figure, words
-from sparsebench.suites.report.text import NONE, ratio, seconds
+from sparsebench.suites.text import NONE, ratio, seconds
 
 STEP = "training_step"
 NETWORK: tuple[str, ...] = ("workload", "pattern", "sparsity", "device", "dtype")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sparsebench.suites.report.table import Table, Value, figure, without_constants, words
-from sparsebench.suites.report.text import NONE, SPACE, count, known, percent
+from sparsebench.suites.text import NONE, SPACE, count, known, percent
 from sparsebench.suites.workloads.sparse_cnn.chapter.runs import DENSE, NARROW, Setting
 
 TEST_SEEDS = 3

@@ -17,7 +17,7 @@ from sparsebench.suites.report.colours import INK, Look, order
 from sparsebench.suites.report.figures import plain, positions, svg, thinned
 from sparsebench.suites.report.pictures import Array, img, tiles
 from sparsebench.suites.report.table import Picture
-from sparsebench.suites.report.text import bare_percent, seconds, significant, size
+from sparsebench.suites.text import bare_percent, seconds, significant, size
 from sparsebench.suites.workloads.sparse_coding.chapter.runs import ModelFacts
 
 MAIN: dict[str, tuple[str, str]] = {

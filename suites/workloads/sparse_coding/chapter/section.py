@@ -16,7 +16,7 @@ from sparsebench.suites.report.figures import plain, positions, svg
 from sparsebench.suites.report.journal import Run
 from sparsebench.suites.report.pictures import img, tiles
 from sparsebench.suites.report.table import Picture, Section
-from sparsebench.suites.report.text import bare_percent, count, seconds, significant
+from sparsebench.suites.text import bare_percent, count, seconds, significant
 from sparsebench.suites.workloads.sparse_coding.chapter.figures import (
     activity_figures,
     cost_figures,

@@ -11,7 +11,7 @@ import pandas as pd
 
 from sparsebench.suites.report.chapters import share
 from sparsebench.suites.report.table import Table, Value, figure, without_constants, words
-from sparsebench.suites.report.text import NONE, seconds, significant
+from sparsebench.suites.text import NONE, seconds, significant
 from sparsebench.suites.workloads.sparse_coding.chapter.runs import Learned, ModelFacts
 
 LABELS: dict[str, str] = {
