@@ -40,7 +40,7 @@ def next_level(points: Sequence[Point], noise: Noise, levels: Sequence[float], e
     if len(means) == 1:
         beyond = [one for one in SECOND if (one - means[0][0]) * (aim - means[0][0]) > 0] or SECOND
         return nearest(levels, min(beyond, key=lambda one: abs(one - aim)))
-    if all(value < 0 for _, value in means) and (len(points) > 2 or means[-1][0] >= aim - 0.02):
+    if all(value < 0 for _, value in means) and (len(points) > 2 or _ahead(means, levels[-1]) < 0):
         return levels[-1]  # where it was to be faster it is not
     if all(value >= 0 for _, value in means) and (len(points) > 2 or means[0][0] <= aim + 0.02):
         return levels[0]
@@ -49,6 +49,13 @@ def next_level(points: Sequence[Point], noise: Noise, levels: Sequence[float], e
         return nearest(levels, aim)
     step = APART if sides[True] <= sides[False] else -APART
     return nearest(levels, level(depth(aim) + step))
+
+
+def _ahead(means: Sequence[tuple[float, float]], sparsity: float) -> float:
+    """Return the value at a sparsity on the line through the last two levels, whatever slope was believed in."""
+    (first, low), (second, high) = means[-2:]
+    slope = (high - low) / (depth(second) - depth(first))
+    return high + slope * (depth(sparsity) - depth(second))
 
 
 def nearest(levels: Sequence[float], wanted: float) -> float:
