@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import dataclasses
 import gc
+import os
+import signal
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +21,7 @@ import pytest
 from sparsebench.suites.cell import Case, Cell, blank
 from sparsebench.suites.measure import machine
 from sparsebench.suites.measure.clocks import clock_for
+from sparsebench.suites.measure.fidelity import fingerprints
 from sparsebench.suites.measure.gauge import Gauge, ReferenceChoice
 from sparsebench.suites.measure.one_cell import failed, measure
 from sparsebench.suites.measure.timing import EFFORTS, Effort
@@ -45,6 +49,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "--visit": {"default": 1, "type": int, "help": "come back to cells that were visited less often than this"},
     "--cells": {"default": None, "help": "a file of the cells to measure, which a run writes; instead of all"},
     "--until": {"default": None, "type": float, "help": "seconds since the epoch after which no cell is begun"},
+    "--lifeline": {"default": None, "type": int, "help": "end with whoever holds the other end of this pipe"},
     "--only": {"default": None, "help": "measure only cells whose id holds this text, as '|block-32x32|'"},
     "--out": {"default": None, "help": "a run folder: rows are appended to its cells.jsonl, finished cells skipped"},
 }
@@ -65,6 +70,7 @@ class Settings:
         out: the run folder, or None if rows go only into pytest-benchmark's JSON.
         cells: a file of the cells to measure, or None for all of the workload's.
         until: seconds since the epoch after which no cell is begun, or None.
+        lifeline: end of a pipe whose other end the runner holds, or None.
     """
 
     representations: list[str]
@@ -77,6 +83,7 @@ class Settings:
     out: RunFolder | None
     cells: Path | None = None
     until: float | None = None
+    lifeline: int | None = None
 
     @property
     def effort(self) -> Effort:
@@ -84,11 +91,19 @@ class Settings:
         return EFFORTS[self.profile]
 
 
+def _end_with(pipe: int) -> None:
+    """Wait until the other end of a pipe is closed, then end this process and all that it has started."""
+    os.read(pipe, 1)
+    os.killpg(os.getpgid(0), signal.SIGKILL)
+
+
 class Bench:
     """What one pytest session measures with: its settings, its clock, and the problem at hand."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        if settings.lifeline is not None:
+            threading.Thread(target=_end_with, args=(settings.lifeline,), daemon=True).start()
         self.planned: dict[str, Planned] = {}
         machine.set_threads(settings.threads)
         machine.exact_float32()
@@ -98,6 +113,7 @@ class Bench:
         self._earlier = settings.out.earlier() if settings.out is not None else {}
         self._case: Case | None = None
         self._problem: Problem | Training | Exception | None = None
+        self._prints: dict[str, int] = {}
         # What the imports left is there to stay: out of the collector's sight, a collection before each cell takes
         # microseconds instead of a sixth of a second.
         gc.collect()
@@ -111,6 +127,7 @@ class Bench:
                 self._problem = workload.problem(case, self.settings.device, self.settings.data)
             except Exception as error:  # costs the cells of that case, and no other
                 self._problem = error
+            self._prints = fingerprints(self._problem)
         return self._problem
 
     def run(self, workload: Workload, planned: Planned, benchmark: Any) -> Cell:
@@ -128,6 +145,12 @@ class Bench:
             cell, samples = measure(
                 problem, planned.representation, benchmark, self._gauge, earlier, weighed=planned.weigh
             )
+            prints = fingerprints(problem)
+            if changed := [name for name, was in self._prints.items() if prints.get(name, was) != was]:
+                reason = f"changed its input: {', '.join(changed)}; a representation may read tensors, not write them"
+                cell = dataclasses.replace(draft, status="wrong", reason=reason, threads=settings.threads)
+                samples = None
+                self._case = None  # others get the problem as it was
         ends = planned.level_range
         cell = dataclasses.replace(cell, profile=settings.profile, level_range=ends and list(ends))
         benchmark.extra_info.update(finite(cell.row()))
@@ -175,6 +198,7 @@ def _settings(config: pytest.Config) -> Settings:
             out=RunFolder(path=Path(option["--out"]).resolve()) if option["--out"] else None,
             cells=Path(option["--cells"]) if option["--cells"] else None,
             until=option["--until"],
+            lifeline=option["--lifeline"],
         )
     except (PlanError, DataError, ValueError) as error:
         raise pytest.UsageError(str(error)) from error

@@ -47,3 +47,17 @@ def worst_error(outputs: tuple[Tensor, ...], oracle: tuple[Tensor, ...]) -> floa
     if len(outputs) != len(oracle):
         raise ValueError(f"expected {len(oracle)} outputs, got {len(outputs)}")
     return max(relative_error(output, expected) for output, expected in zip(outputs, oracle, strict=True))
+
+
+def fingerprints(problem: object) -> dict[str, int]:
+    """Return a number for each tensor that an object holds, another one if its bits are changed.
+
+    Args:
+        problem: of any class; attributes that are no strided tensors are passed over.
+    """
+    return {
+        name: int(value.detach().contiguous().view(torch.uint8).long().sum() if value.element_size() % 4 else
+                  value.detach().contiguous().view(torch.int32).sum(dtype=torch.int64))
+        for name, value in vars(problem).items()
+        if isinstance(value, Tensor) and value.layout == torch.strided and value.numel()
+    }  # fmt: skip

@@ -131,6 +131,11 @@ def _attempt(
         samples = time_paired(benchmark, action, reference, gauge.clock, gauge.effort)
         if weighed:
             cell = built_and_weighed(cell, problem, cls, action, gauge, earlier)
+    # what was timed has to be what was judged: a result that is right once may be none later
+    error = worst_error(problem.outputs(action()), problem.oracle())
+    if not error <= tolerance:
+        reason = f"expected the same result after it was timed as before, got a relative error of {error:.3g}"
+        return dataclasses.replace(start, status="wrong", reason=reason), None
     if samples is None:
         return cell, None
     visits = (*(earlier.visits if earlier else ()), samples)

@@ -62,9 +62,15 @@ def run_worker(
         str(suite_path.parent), "-q", "--no-header", "--tb=short", "--benchmark-only", "--benchmark-columns=median",
         f"--benchmark-json={report}", *arguments,
     ]  # fmt: skip
-    with log.open("wb") as sink:
+    # the worker ends when the other end of this pipe is closed: the kernel closes it whatever ends the runner
+    listening, held = os.pipe()
+    with log.open("wb") as sink, os.fdopen(held, "wb"):
         # a session of its own: Ctrl-C reaches the runner alone, which then stops the worker in an orderly way
-        process = subprocess.Popen(command, stdout=sink, stderr=subprocess.STDOUT, start_new_session=True)
+        process = subprocess.Popen(
+            [*command, f"--lifeline={listening}"],
+            stdout=sink, stderr=subprocess.STDOUT, start_new_session=True, pass_fds=(listening,),
+        )  # fmt: skip
+        os.close(listening)
         timed_out = False
         try:
             while process.poll() is None:
@@ -77,6 +83,8 @@ def run_worker(
         except BaseException:
             _stop(process)
             raise
+        finally:
+            _end_group(process)
     if report.exists() and report.stat().st_size == 0:
         report.unlink()  # a worker that dies leaves an empty file, which would read as a broken result
     lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
@@ -107,6 +115,12 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
         process.wait(GRACE_S)
     except subprocess.TimeoutExpired:
         _kill(process)
+
+
+def _end_group(process: subprocess.Popen[bytes]) -> None:
+    """End what a worker that is gone has left running: it would disturb every later cell."""
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from typing import Self
 
@@ -106,3 +108,42 @@ class Smallest(Representation):
 
     def storage(self) -> Storage:
         return Storage(value_bytes=self.matrix.numel() * self.matrix.element_size(), index_bytes=0)
+
+
+class LeavesAChild(Dense):
+    """Starts a process that outlives it, and would run beside every later cell."""
+
+    name = "leaves-a-child"
+
+    @classmethod
+    def build(cls, tensor: Tensor, pattern: Pattern | None = None) -> Self:
+        subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)  # left behind by a plug-in"])
+        return super().build(tensor, pattern)
+
+
+class ChangesTheTensor(Dense):
+    name = "changes-the-tensor"
+
+    @classmethod
+    def build(cls, tensor: Tensor, pattern: Pattern | None = None) -> Self:
+        tensor.mul_(2.0)
+        return super().build(tensor, pattern)
+
+
+class ChangesTheOperand(Dense):
+    name = "changes-the-operand"
+
+    def matmul(self, x: Tensor) -> Tensor:
+        result = super().matmul(x)
+        x[0, 0] += 1.0
+        return result
+
+
+class RightWhenJudged(Dense):
+    """Gives zeros from its second call on: fast, and right the first time."""
+
+    name = "right-when-judged"
+
+    def matmul(self, x: Tensor) -> Tensor:
+        self._calls = getattr(self, "_calls", 0) + 1
+        return super().matmul(x) if self._calls == 1 else x.new_zeros(self.shape[0], x.shape[1])
