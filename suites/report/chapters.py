@@ -8,7 +8,8 @@ from typing import Any
 
 import pandas as pd
 
-from sparsebench.suites.report.breakeven import BUILD, CONTROL, GROUP, BreakEven
+from sparsebench.suites.cell import CONTROL
+from sparsebench.suites.report.breakeven import BUILD, GROUP, BreakEven
 from sparsebench.suites.report.colours import Look
 from sparsebench.suites.report.figures import SPEEDUP, curves, svg
 from sparsebench.suites.report.headline import heat

@@ -79,7 +79,7 @@ class Answer:
         return self.verdict in ("crosses", "from the start", "not up to")
 
 
-def points_of(row: Mapping[str, Any]) -> list[Point]:
+def points_of(row: Mapping[Any, Any]) -> list[Point]:
     """Return what each visit of a journal's row found; a row that does not tell its visits apart counts as one."""
     if row.get("status") != "ok" or row.get("sparsity") is None:
         return []
