@@ -89,7 +89,7 @@ def fit(points: Sequence[Point], noise: Noise, start: float) -> Fit:
 
     The interval comes from a hierarchical bootstrap. A draw takes the spread between visits from what the pool and the
     curve's own residuals leave open of it (scaled inverse χ²), moves every visit by that and by its rounds' error, and
-    fits anew. Drawing visits themselves with replacement would give intervals of 70 to 85 % where there are two to four
+    fits anew. Drawing visits themselves with replacement would give intervals of 55 to 80 % where there are two to four
     visits: they show too little of their own spread (tests/suites/test_search_fit.py).
 
     Args:
