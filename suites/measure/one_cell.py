@@ -27,7 +27,7 @@ from sparsebench.suites.measure.columns import built_and_weighed, facts, judged,
 from sparsebench.suites.measure.fidelity import TOLERANCES, worst_error
 from sparsebench.suites.measure.gauge import Earlier, Gauge
 from sparsebench.suites.measure.timing import Samples, summarise, time_paired
-from sparsebench.suites.workloads.problem import Artifact, Problem, Training
+from sparsebench.suites.workloads.problem import Action, Artifact, Problem, Training
 
 LOST = 3
 """Exit status of a worker whose device is lost."""
@@ -131,8 +131,7 @@ def _attempt(
         samples = time_paired(benchmark, action, reference, gauge.clock, gauge.effort)
         if weighed:
             cell = built_and_weighed(cell, problem, cls, action, gauge, earlier)
-    # what was timed has to be what was judged: a result that is right once may be none later
-    error = worst_error(problem.outputs(action()), problem.oracle())
+    error = _judged_again(problem, action)
     if not error <= tolerance:
         reason = f"expected the same result after it was timed as before, got a relative error of {error:.3g}"
         return dataclasses.replace(start, status="wrong", reason=reason), None
@@ -140,6 +139,19 @@ def _attempt(
         return cell, None
     visits = (*(earlier.visits if earlier else ()), samples)
     return timed(cell, problem, summarise(visits), len(visits)), samples
+
+
+def _judged_again(problem: Problem, action: Action) -> float:
+    """Return the error of a further call, with an operand turned: what was timed has to be what was judged."""
+    signs = problem.turned()
+    try:
+        expected = problem.oracle()
+        if signs is not None:
+            expected = tuple(sign * one for sign, one in zip(signs, expected, strict=True))
+        return worst_error(problem.outputs(action()), expected)
+    finally:
+        if signs is not None:
+            problem.turned()
 
 
 def _train(start: Cell, training: Training, benchmark: Any, gauge: Gauge) -> Cell:

@@ -16,6 +16,7 @@ from rich.text import Text
 from sparsebench.suites.report.colours import order
 from sparsebench.suites.report.inventory import flat
 from sparsebench.suites.report.journal import Run, read_run
+from sparsebench.suites.report.moved import Moved, differences, moved, told
 from sparsebench.suites.report.table import Table, figure, markdown, words
 from sparsebench.suites.text import bare_percent, count, known, ratio, significant, times
 
@@ -65,6 +66,7 @@ class Comparison:
         untimed: how many cells have the same status in both and no speed-up to compare.
         warnings: lines about what makes the runs hard to compare.
         quality_changes: (key, metric, in a, in b) where a figure of merit is not the same.
+        curves: those that both runs answered, farthest apart first; two searches share few cells, but all curves.
     """
 
     name_a: str
@@ -76,6 +78,7 @@ class Comparison:
     untimed: int
     warnings: tuple[str, ...]
     quality_changes: tuple[tuple[str, str, float, float], ...] = ()
+    curves: tuple[Moved, ...] = ()
 
     @property
     def counts(self) -> dict[str, int]:
@@ -107,6 +110,7 @@ class Comparison:
     def summary(self) -> tuple[str, ...]:
         """Return the headline and the lines beneath it."""
         lines = [self.headline, ", ".join(f"{number} {name}" for name, number in self.counts.items())]
+        lines += [told(self.curves)] if self.curves else []
         beside = [
             count(len(self.only_a), "cell") + " only in the first run" if self.only_a else "",
             count(len(self.only_b), "cell") + " only in the second run" if self.only_b else "",
@@ -133,6 +137,8 @@ class Comparison:
             head = ("operation", "shape", "pattern", "sparsity", "representation", "a", "b", "ratio", "verdict")
             rows = tuple(_pair_row(pair) for pair in moved)
             found.append(Table(title=f"Outside {bare_percent(WITHIN)} %", head=head, rows=rows, brief=60))
+        if (differing := differences(self.curves)) is not None:
+            found.append(differing)
         if self.status_changes:
             rows = tuple((words(key), words(a), words(b)) for key, a, b in self.status_changes)
             found.append(Table(title="Status changes", head=("cell", "a", "b"), rows=rows))
@@ -223,6 +229,7 @@ def compare(run_a: Path, run_b: Path) -> Comparison:
         untimed=untimed,
         warnings=_warnings(a, b, shared),
         quality_changes=_quality_changes(rows_a, rows_b, shared),
+        curves=moved(a.frame, b.frame),
     )
 
 

@@ -139,7 +139,7 @@ class State:
     Attributes:
         answers: by the curve's key.
         refused: keys of the curves that a representation does not hold, so that there is nothing to answer.
-        following: the cells to measure next, those of the curves that need the fewest visits first.
+        following: the cells to measure next: curves with fewer than two visits first, then those that cross early.
     """
 
     answers: dict[str, Answer]
@@ -183,7 +183,8 @@ def state(curves: Sequence[Curve], rows: Sequence[Row], device: str, most: int) 
         level = next_level(mine, noise, curve.levels, expected(curve))
         if level is not None:
             visit = visits.get(curve.at(level).key(device), 0) + 1
-            following.append((len(mine), answers[key].high - answers[key].low, curve.at(level, visit, weigh=not mine)))
+            # those that win early come first: they are who the question is about
+            following.append((min(len(mine), 2), answers[key].order, curve.at(level, visit, weigh=not mine)))
     following.sort(key=lambda item: item[:2])
     return State(answers=answers, refused=frozenset(refused), following=tuple(cell for *_, cell in following))
 

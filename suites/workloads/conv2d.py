@@ -130,6 +130,11 @@ class ConvProblem(Problem):
         """Compute the convolution in float64."""
         return (torch.nn.functional.conv2d(self.x.double(), self.weight.double(), **self.geometry),)
 
+    def turned(self) -> tuple[float, ...]:
+        """Turn X, and so the convolution."""
+        self.x.neg_()
+        return (-1.0,)
+
     def useful_flops(self) -> float:
         """Return 2 · out · in · kh · kw · n · h' · w' · the share of non-zeros; places over the edge count too."""
         density = int(torch.count_nonzero(self.tensor)) / self.tensor.numel()
@@ -154,6 +159,11 @@ class ActivationsProblem(ConvProblem):
     def action(self, cls: type[Representation], built: Representation) -> Action:
         """Return built.conv2d_with(W)."""
         return lambda: built.conv2d_with(self.weight, **self.geometry)
+
+    def turned(self) -> tuple[float, ...]:
+        """Turn W, and so the convolution; X is what is stored."""
+        self._weight.neg_()
+        return (-1.0,)
 
 
 class TrainingProblem(ConvProblem):
@@ -194,6 +204,10 @@ class TrainingProblem(ConvProblem):
         x_gradient = conv2d_input(x.shape, weight, g, stride=stride, padding=padding)
         weight_gradient = conv2d_weight(x, weight.shape, g, stride=stride, padding=padding)
         return *super().exact(), x_gradient, torch.where(self.tensor != 0, weight_gradient, 0.0)
+
+    def turned(self) -> tuple[float, ...]:
+        """Turn X, and so Y and dS, but not dX."""
+        return *super().turned(), 1.0, -1.0
 
     def useful_flops(self) -> float:
         """Return three convolutions' worth."""

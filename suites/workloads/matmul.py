@@ -97,6 +97,11 @@ class MatmulProblem(Problem):
         """Compute the product in float64."""
         return (self.tensor.double() @ self.x.double(),)
 
+    def turned(self) -> tuple[float, ...]:
+        """Turn X, and so the product."""
+        self.x.neg_()
+        return (-1.0,)
+
     def useful_flops(self) -> float:
         """Return 2 · non-zeros · n."""
         return 2.0 * int(torch.count_nonzero(self.tensor)) * self.case.shape[2]
@@ -118,6 +123,11 @@ class TransposedProblem(MatmulProblem):
     def exact(self) -> tuple[Tensor, ...]:
         """Compute the product in float64."""
         return (self.tensor.double().t() @ self.g.double(),)
+
+    def turned(self) -> tuple[float, ...]:
+        """Turn G, and so the product."""
+        self.g.neg_()
+        return (-1.0,)
 
 
 class SampledProblem(MatmulProblem):
@@ -180,6 +190,10 @@ class TrainingProblem(MatmulProblem):
         g, x = self.g.double(), self.x.double()
         weight_gradient = torch.where(self.tensor != 0, g @ x.t(), 0.0)
         return *super().exact(), self.tensor.double().t() @ g, weight_gradient
+
+    def turned(self) -> tuple[float, ...]:
+        """Turn X, and so Y and dS, but not dX."""
+        return *super().turned(), 1.0, -1.0
 
     def useful_flops(self) -> float:
         """Return three products' worth."""

@@ -93,6 +93,16 @@ class Problem(ABC):
         """Return the float64 dense results, computed once."""
         return self._exact
 
+    def turned(self) -> tuple[float, ...] | None:
+        """Turn the sign of a dense operand in place; called again, turn it back.
+
+        A result that was remembered, or that does not depend on the operand, then no longer passes.
+
+        Returns:
+            what each result of the oracle is multiplied by then; None where there is no such operand.
+        """
+        return None
+
     @abstractmethod
     def useful_flops(self) -> float:
         """Return the operations that the non-zeros need: 2 × non-zeros × columns for a product."""

@@ -147,3 +147,14 @@ class RightWhenJudged(Dense):
     def matmul(self, x: Tensor) -> Tensor:
         self._calls = getattr(self, "_calls", 0) + 1
         return super().matmul(x) if self._calls == 1 else x.new_zeros(self.shape[0], x.shape[1])
+
+
+class Remembers(Dense):
+    """Computes its first result, and hands it out for every later call: 36,881 times as fast as dense."""
+
+    name = "remembers"
+
+    def matmul(self, x: Tensor) -> Tensor:
+        if not hasattr(self, "_first"):
+            self._first = super().matmul(x)
+        return self._first

@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 from rich.console import Console
+from typer.testing import CliRunner
 
 from sparsebench.representations.pattern import Pattern
 from sparsebench.suites.cell import Case, blank
+from sparsebench.suites.cli import app
 from sparsebench.suites.report import Comparison, ReportError, compare
 from sparsebench.suites.report.compare import verdict
 
@@ -37,6 +39,16 @@ def run_of(folder: Path, rows: list[dict[str, Any]], machine: dict[str, Any] | N
     (folder / "cells.jsonl").write_text("".join(json.dumps(one) + "\n" for one in rows), encoding="utf-8")
     (folder / "machine.json").write_text(json.dumps(MACHINE if machine is None else machine), encoding="utf-8")
     return folder
+
+
+def curve(crossing: float, name: str = "torch-csr") -> list[dict[str, Any]]:
+    """Return rows around a break-even, each visited twice."""
+    rows = []
+    for level in (crossing - 0.1, crossing - 0.03, crossing + 0.03, crossing + 0.1):
+        speedup = (1 - crossing) / (1 - level)
+        rows.append(row(speedup, level=level, name=name, visit_speedups=[speedup * 0.99, speedup * 1.01],
+                        visit_errors=[0.01, 0.01]))  # fmt: skip
+    return rows
 
 
 def compared(
@@ -136,3 +148,25 @@ def test_runs_with_nothing_in_common(tmp_path: Path) -> None:
 def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ReportError, match=r"expected a folder with cells\.jsonl"):
         compare(run_of(tmp_path / "a", []), tmp_path)
+
+
+def test_break_evens_of_two_searches_are_compared_though_they_share_no_cell(tmp_path: Path) -> None:
+    found = compared(tmp_path, curve(0.7) + curve(0.8, "csr"), curve(0.71) + curve(0.85, "csr"))
+    assert len(found.pairs) == 0
+    [far, near] = found.curves
+    assert (far.a.representation, far.agrees, near.agrees) == ("csr", False, True)
+    assert far.apart == pytest.approx(0.05, abs=0.01)
+    summary = " ".join(found.summary).replace("\N{NO-BREAK SPACE}", " ")
+    assert "1 of 2 break-evens (50.0 %) within 3 points" in summary
+    assert [table.title for table in found.tables()][-1] == "Break-evens that differ"
+
+
+def test_ci_can_fail_on_what_became_slower(tmp_path: Path) -> None:
+    runner = CliRunner()
+    a, b = run_of(tmp_path / "a", [row(2.0)]), run_of(tmp_path / "b", [row(1.0)])
+    assert runner.invoke(app, ["compare", str(a), str(b)]).exit_code == 0
+    assert runner.invoke(app, ["compare", str(a), str(b), "--fail-on", "slower"]).exit_code == 1
+    assert runner.invoke(app, ["compare", str(b), str(a), "--fail-on", "slower"]).exit_code == 0
+    wrong = runner.invoke(app, ["compare", str(a), str(b), "--fail-on", "worse"])
+    assert wrong.exit_code == 2
+    assert "expected --fail-on same, faster, slower, unclear, got 'worse'" in wrong.output
