@@ -250,7 +250,7 @@ def cell_runner(cell_id: str, benchmark: Any, request: pytest.FixtureRequest) ->
 
     def run(workload: Workload) -> None:
         if bench.settings.until is not None and time.time() > bench.settings.until:
-            pytest.skip("time is up")
+            pytest.skip("time is up")  # no row is written: the cell was not begun, and a resumed run measures it
         cell = bench.run(workload, bench.planned[cell_id], benchmark)
         line = f"{cell.status}: {cell.reason}"
         if cell.status in ("unsupported", "not_installed"):

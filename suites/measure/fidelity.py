@@ -55,9 +55,9 @@ def fingerprints(problem: object) -> dict[str, int]:
     Args:
         problem: of any class; attributes that are no strided tensors are passed over.
     """
-    return {
-        name: int(value.detach().contiguous().view(torch.uint8).long().sum() if value.element_size() % 4 else
-                  value.detach().contiguous().view(torch.int32).sum(dtype=torch.int64))
-        for name, value in vars(problem).items()
-        if isinstance(value, Tensor) and value.layout == torch.strided and value.numel()
-    }  # fmt: skip
+    found = {}
+    for name, value in vars(problem).items():
+        if isinstance(value, Tensor) and value.layout == torch.strided and value.numel():
+            flat = value.detach().reshape(-1).contiguous()
+            found[name] = int(flat.view(torch.uint8 if flat.element_size() % 4 else torch.int32).sum(dtype=torch.int64))
+    return found

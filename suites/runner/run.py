@@ -115,8 +115,8 @@ def _run(order: Order, agendas: dict[str, Agenda], progress: Progress) -> Counte
     while until is None or time.time() < until - WORTH_S:
         passes += 1
         planned = tally.plan(passes)
-        if not any(planned.values()):
-            break
+        if not any(_pending(cells, order) for cells in planned.values()):
+            break  # nothing is planned, or only what a visit adds nothing to
         for suite in agendas:
             # the first time a suite learns where to begin from those before it
             if cells := tally.plan(passes)[suite] if passes == 1 else planned[suite]:

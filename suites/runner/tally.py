@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from sparsebench.suites.cell import cell_key
 from sparsebench.suites.measure.timing import EFFORTS
 from sparsebench.suites.plan import Planned
-from sparsebench.suites.runner.journal import JournalTail
+from sparsebench.suites.runner.journal import FINAL, JournalTail
 from sparsebench.suites.runner.progress import Count, Progress
 from sparsebench.suites.search.answer import Answer
 from sparsebench.suites.search.curves import Agenda, State, curve_key, state, together
@@ -42,7 +42,7 @@ class Tally:
         self._curves = {curve.key(order.device): curve for one in agendas.values() for curve in one.curves}
         self._last = EFFORTS[order.profile].visits
         self._tail = JournalTail(order.out)
-        self._begin, self._earlier = time.time(), sum(min(n, self._last) for n in self._tail.visits().values())
+        self._begin, self._earlier = time.time(), self._made()
         self.answers: dict[str, Answer] = {}
         self._refused: set[str] = set()
 
@@ -65,8 +65,8 @@ class Tally:
     def plan(self, number: int) -> dict[str, list[Planned]]:
         """Return what each suite measures in a pass, the cells of one case next to each other.
 
-        In the first, everything once. Where time is limited, later ones belong to the curves, those nearest to an
-        answer first and as many as there is time for; cells of a given level come again once no curve is left.
+        In the first, everything once. Where time is limited, later ones belong to the curves, in the order of
+        `State.following` and as many as there is time for; cells of a given level come again once no curve is left.
 
         Args:
             number: of the pass, from 1.
@@ -88,8 +88,12 @@ class Tally:
             planned[name] = [*(() if limited and any(following.values()) else again), *together(following[name])]
         return planned
 
+    def _made(self) -> int:
+        """Return how many visits the journal holds; of a cell that needs no further one, it counts as one."""
+        return sum(1 if visits == FINAL else visits for visits in self._tail.visits().values())
+
     def _visit_s(self) -> float:
-        made = sum(min(n, MOST_VISITS[self._order.profile]) for n in self._tail.visits().values()) - self._earlier
+        made = self._made() - self._earlier
         return (time.time() - self._begin) / made if made > 0 else BEGUN_S
 
     def tick(self) -> None:
@@ -101,7 +105,7 @@ class Tally:
                 curves=len(self._curves) - len(self._refused),
                 done=sum(done.get(key, 0) > 0 for key in self._cells),
                 cells=len(self._cells),
-                visits=sum(min(n, self._last) for n in done.values()),
+                visits=self._made(),
                 left_s=None if self._until is None else max(0.0, self._until - time.time()),
                 label="" if current is None else f"{current[1].representation}: {current[1].workload}",
             )

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
 
-from sparsebench.suites.measure.fidelity import TOLERANCES, relative_error, worst_error
+from sparsebench.suites.measure.fidelity import TOLERANCES, fingerprints, relative_error, worst_error
 
 
 def test_relative_error_is_that_of_frobenius_norms() -> None:
@@ -42,3 +43,17 @@ def test_shapes_and_numbers_of_outputs_must_agree() -> None:
 def test_the_worst_output_counts() -> None:
     one = torch.ones(1, dtype=torch.float64)
     assert worst_error((one, 1.5 * one), (one, one)) == 0.5
+
+
+def test_a_fingerprint_tells_one_changed_number_in_any_dtype_and_order() -> None:
+    for dtype in (torch.float32, torch.float64, torch.bfloat16, torch.float16):
+        problem = SimpleNamespace(
+            x=torch.randn(6, 5).to(dtype).t(), scale=torch.tensor(2.0, dtype=dtype), other="no tensor"
+        )
+        before = fingerprints(problem)
+        assert set(before) == {"x", "scale"}
+        problem.x.neg_().neg_()
+        assert fingerprints(problem) == before
+        problem.x[1, 2] += 1
+        assert fingerprints(problem)["x"] != before["x"]
+        assert fingerprints(problem)["scale"] == before["scale"]

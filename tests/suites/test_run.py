@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import signal
 import subprocess
@@ -12,27 +11,14 @@ import time
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import psutil
 import pytest
 
 from sparsebench.suites import cli
 from sparsebench.suites.measure.timing import EFFORTS
 from sparsebench.suites.plan import suites
 from sparsebench.suites.runner.journal import RunFolder, RunFolderError
-
-HERE = Path(__file__).parent
-SPARSEBENCH = Path(sys.executable).with_name("sparsebench")
-
-
-def environment(*paths: Path) -> dict[str, str]:
-    return os.environ | {"PYTHONPATH": os.pathsep.join(map(str, paths))}
-
-
-def sparsebench(*arguments: str | Path, paths: tuple[Path, ...] = (HERE,)) -> subprocess.CompletedProcess[str]:
-    command = [str(SPARSEBENCH), *map(str, arguments)]
-    return subprocess.run(command, env=environment(*paths), capture_output=True, text=True, timeout=300, check=False)
+from tests.suites.command_line import GRID, HERE, ONE, SMALL, SPARSEBENCH, environment, rows, sparsebench
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,14 +51,6 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
     return Command(monkeypatch, capsys)
 
 
-def rows(run: Path) -> list[dict[str, Any]]:
-    """Return the last row of each cell; each visit writes one."""
-    return RunFolder(path=run).rows()
-
-
-SMALL = ("run", "--suite", "matmul", "--only", "attention 512×512|matmul|512x512x128|block-32x32|")
-GRID = (*SMALL, "--levels", "0.5,0.8,0.9,0.97")
-ONE = (*SMALL[:-1], f"{SMALL[-1]}0.9|")
 CASES = 4
 
 
@@ -220,63 +198,6 @@ def test_a_search_answers_its_curves_and_a_resumed_one_goes_on(tmp_path: Path, c
     assert after == before  # all was answered, and the journal says so
     assert command("report", run).returncode == 0
     assert "not up to" in (run / "report.md").read_text(encoding="utf-8")
-
-
-def test_what_a_plug_in_does_to_its_inputs_costs_no_other(tmp_path: Path) -> None:
-    run = tmp_path / "run"
-    bad = ("ChangesTheTensor", "ChangesTheOperand", "RightWhenJudged", "Remembers")
-    result = sparsebench(*ONE, *(f"--representation=bad_representations:{name}" for name in bad),
-                         "--representation=dense", "--representation=torch-csr", "--out", run)  # fmt: skip
-    assert result.returncode == 1, result.stderr
-    found = {row["representation"].rpartition(":")[2]: row for row in rows(run)}
-    assert {name: row["status"] for name, row in found.items()} == dict.fromkeys(bad, "wrong") | {
-        "dense": "ok", "torch-csr": "ok",
-    }  # fmt: skip
-    assert found["ChangesTheTensor"]["reason"].startswith("changed its input: tensor;")
-    assert found["ChangesTheOperand"]["reason"].startswith("changed its input: x;")
-    assert "after it was timed" in found["RightWhenJudged"]["reason"]
-    assert "after it was timed" in found["Remembers"]["reason"]
-    assert found["Remembers"]["speedup"] is found["RightWhenJudged"]["speedup"] is None
-
-
-def workers_of(run: Path) -> list[int]:
-    """Return the processes that measure into a run folder, the runner itself not counted."""
-    found = []
-    for process in psutil.process_iter(["pid", "cmdline"]):
-        line = " ".join(process.info["cmdline"] or ())
-        if (f"--out={run}" in line and "pytest" in line) or f"left by {run}" in line:
-            found.append(process.info["pid"])
-    return found
-
-
-def test_a_worker_ends_with_its_runner_whatever_ends_that(tmp_path: Path) -> None:
-    run = tmp_path / "run"
-    words = [str(SPARSEBENCH), *GRID, "--representation=dense", "--representation=bad_representations:Hangs",
-             "--out", str(run)]  # fmt: skip
-    process = subprocess.Popen(words, env=environment(HERE), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        deadline = time.monotonic() + 120
-        while not (run / "cells.jsonl").exists():
-            assert time.monotonic() < deadline, "no cell was finished in two minutes"
-            time.sleep(0.2)
-        assert workers_of(run)
-    finally:
-        process.kill()
-        process.wait()
-    deadline = time.monotonic() + 20
-    while workers_of(run):
-        assert time.monotonic() < deadline, "a worker lives on without its runner"
-        time.sleep(0.2)
-
-
-def test_what_a_worker_leaves_running_ends_with_it(tmp_path: Path) -> None:
-    run = tmp_path / "run"
-    result = sparsebench(*ONE, "--representation=bad_representations:LeavesAChild", "--out", run)
-    assert result.returncode == 0, result.stdout + result.stderr
-    assert [row["status"] for row in rows(run)] == ["ok"]
-    left = [line for process in psutil.process_iter(["cmdline"]) if "left behind by a plug-in" in
-            (line := " ".join(process.info["cmdline"] or ()))]  # fmt: skip
-    assert left == []
 
 
 PLUGIN = """

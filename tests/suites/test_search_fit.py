@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ LEVELS = tuple(percent / 100 for percent in range(5, 100))
 ROUNDS_ERROR = 0.01
 
 
-def curve(crossing: float, fixed: float, power: float = 1.0) -> object:
+def curve(crossing: float, fixed: float, power: float = 1.0) -> Callable[[float], float]:
     """Return sparsity -> log(speed-up) of costs c₀ + c₁·d^power that are those of dense at the crossing."""
     return lambda sparsity: -math.log(fixed + (1 - fixed) * ((1 - sparsity) / (1 - crossing)) ** power)
 
@@ -31,12 +32,14 @@ def visit(rng: np.random.Generator, value: float, spread: float, kind: str) -> f
     return value + float(between) + float(rng.normal(0, ROUNDS_ERROR))
 
 
-def search(rng: np.random.Generator, of: object, spread: float, kind: str, most: int = 12) -> tuple[Answer, int]:
+def search(
+    rng: np.random.Generator, of: Callable[[float], float], spread: float, kind: str, most: int = 12
+) -> tuple[Answer, int]:
     """Measure a curve where the search wants it, until it is answered."""
     points: list[Point] = []
     noise = Noise(spread=spread)
     while len(points) < most and (sparsity := next_level(points, noise, LEVELS)) is not None:
-        found = visit(rng, of(sparsity), spread, kind)  # type: ignore[operator]
+        found = visit(rng, of(sparsity), spread, kind)
         points.append(Point(sparsity=sparsity, value=found, error=ROUNDS_ERROR))
     return answer(points, noise, LEVELS[0], LEVELS[-1]), len(points)
 
@@ -81,7 +84,7 @@ def test_a_flat_line_below_1_does_not_cross_however_far_it_is_drawn() -> None:
 
 def test_the_fit_is_the_line_where_there_is_no_noise() -> None:
     straight = curve(0.7, 0.0)
-    points = [Point(sparsity=s, value=straight(s), error=0.001) for s in (0.5, 0.66, 0.72, 0.9)]  # type: ignore[operator]
+    points = [Point(sparsity=s, value=straight(s), error=0.001) for s in (0.5, 0.66, 0.72, 0.9)]
     found = fit(points, Noise(spread=0.001), guess(points))
     assert found.sparsity == pytest.approx(0.7, abs=0.004)
     assert found.low < 0.7 < found.high
