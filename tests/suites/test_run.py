@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from command_line import GRID, HERE, ONE, SMALL, SPARSEBENCH, environment, rows, sparsebench
 
 from sparsebench.suites import cli
 from sparsebench.suites.measure.timing import EFFORTS
 from sparsebench.suites.plan import suites
 from sparsebench.suites.runner.journal import RunFolder, RunFolderError
-from tests.suites.command_line import GRID, HERE, ONE, SMALL, SPARSEBENCH, environment, rows, sparsebench
 
 
 @dataclass(frozen=True, kw_only=True)

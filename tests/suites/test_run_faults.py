@@ -7,8 +7,7 @@ import time
 from pathlib import Path
 
 import psutil
-
-from tests.suites.command_line import GRID, HERE, ONE, SPARSEBENCH, environment, rows, sparsebench
+from command_line import GRID, HERE, ONE, SPARSEBENCH, environment, rows, sparsebench
 
 
 def test_what_a_plug_in_does_to_its_inputs_costs_no_other(tmp_path: Path) -> None:
