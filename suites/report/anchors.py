@@ -17,6 +17,16 @@ def anchor(letter: str, *parts: object) -> str:
     return f"{letter}{zlib.crc32('|'.join(map(str, parts)).encode()):08x}"
 
 
+def mark_id(name: str) -> str:
+    """Return the name of a representation's mark inside the page, and of its colour as a CSS variable."""
+    return anchor("m", name)
+
+
+def colour(name: str) -> str:
+    """Return a representation's colour as the page knows it: another one on a dark page."""
+    return f"var(--{mark_id(name)})"
+
+
 def cell_anchor(key: Hashable) -> str:
     """Return the address of a cell's row, from its key."""
     return anchor("c", key)

@@ -9,7 +9,7 @@ from typing import Any
 
 import jinja2
 
-from sparsebench.suites.report.anchors import anchor
+from sparsebench.suites.report.anchors import colour, mark_id
 from sparsebench.suites.report.colours import Look, swatch
 from sparsebench.suites.report.first.screen import Screen
 from sparsebench.suites.report.table import Section, Value
@@ -44,7 +44,7 @@ def page(
         sections=chapters,
         css=(HERE / "report.css").read_text(encoding="utf-8"),
         script=(HERE / "report.js").read_text(encoding="utf-8"),
-        marks={name: {**swatch(look), "id": anchor("m", name)} for name, look in looks.items()},
+        marks={name: {**swatch(look), "id": mark_id(name), "ink": colour(name)} for name, look in looks.items()},
     )
 
 

@@ -81,7 +81,7 @@ if (form) {
       return;
     }
     const [place, speedup, measured] = first;
-    const told = ["Use ", link(one, place), `: ${measured ? "" : "about "}${speedup} × as fast as dense`];
+    const told = ["Use ", link(one, place), `: ${measured ? "" : "about "}${speedup}× as fast as dense`];
     if (next && speedup / next[1] < 1.05) told.push(", level with ", link(one, next[0]), ".");
     else if (next) told.push(`, ${(speedup / next[1]).toPrecision(2)}× the next, `, link(one, next[0]), ".");
     else told.push("; nothing else beats dense there.");

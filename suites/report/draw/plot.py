@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from markupsafe import escape
 
-from sparsebench.suites.report.anchors import anchor
+from sparsebench.suites.report.anchors import colour, mark_id
 from sparsebench.suites.report.colours import Look
 from sparsebench.suites.report.draw.scale import Scale
 
@@ -74,7 +74,7 @@ def plot(title: str, series: Sequence[Series], x: Scale, y: Scale, looks: Mappin
     ]
     for one in series:
         parts += _line(one, x, y, looks[one.name])
-    return "".join([*parts, *_names(series, x, y, looks), "</svg>"])
+    return "".join([*parts, *_names(series, x, y), "</svg>"])
 
 
 def _words(about: str, series: Sequence[Series]) -> str:
@@ -109,21 +109,21 @@ def _line(one: Series, x: Scale, y: Scale, look: Look) -> list[str]:
     if len(band) > 1:
         upper = [f"{at} {_short(y.at(dot.high or dot.y, BOTTOM, TOP))}" for dot, at in band]
         lower = [f"{at} {_short(y.at(dot.low or dot.y, BOTTOM, TOP))}" for dot, at in reversed(band)]
-        parts.append(f'<path class="band" fill="{look.colour}" d="M{"L".join([*upper, *lower])}Z"/>')
+        parts.append(f'<path class="band" fill="{colour(one.name)}" d="M{"L".join([*upper, *lower])}Z"/>')
     if one.joined and len(places) > 1:
         dash = "" if look.dash == "-" else ' stroke-dasharray="5 3"'
         points = " ".join(",".join(place) for place in places)
-        parts.append(f'<polyline stroke="{look.colour}"{dash} points="{points}"/>')
+        parts.append(f'<polyline stroke="{colour(one.name)}"{dash} points="{points}"/>')
     for dot, (across, down) in zip(one.dots, places, strict=True):
         faded = ' class="faded"' if dot.faded else ""
-        mark = f'<use{faded} href="#{anchor("m", one.name)}" x="{across}" y="{down}"/>'
+        mark = f'<use{faded} href="#{mark_id(one.name)}" x="{across}" y="{down}"/>'
         told = f"<title>{escape(one.name)}: {escape(dot.told)}</title>"
         link = f'<a href="#{dot.href}" tabindex="-1">{told}{mark}</a>' if dot.href else f"<g>{told}{mark}</g>"
         parts.append(link)
     return parts
 
 
-def _names(series: Sequence[Series], x: Scale, y: Scale, looks: Mapping[str, Look]) -> list[str]:
+def _names(series: Sequence[Series], x: Scale, y: Scale) -> list[str]:
     """Return the names at the right, each at the height of its last dot where there is room; faded ones have none."""
     ends = sorted(
         ((y.at(one.dots[-1].y, BOTTOM, TOP), one) for one in series if not one.dots[-1].faded), key=lambda end: end[0]
@@ -138,10 +138,9 @@ def _names(series: Sequence[Series], x: Scale, y: Scale, looks: Mapping[str, Loo
     parts = []
     for place, (at, one) in zip(places, ends, strict=True):
         end = x.at(one.dots[-1].x, LEFT, RIGHT)
-        colour = looks[one.name].colour
         way = f"M{_short(end + 5)} {_short(at)}L{_short(max(end + 6, RIGHT))} {_short(at)}L{NAMES} {_short(place)}"
         parts.append(
-            f'<path class="lead" stroke="{colour}" d="{way}"/>'
+            f'<path class="lead" stroke="{colour(one.name)}" d="{way}"/>'
             f'<text x="{NAMES + 3}" y="{_short(place + 3.5)}">{escape(one.name)}</text>'
         )
     return parts

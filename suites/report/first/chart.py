@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from math import ceil
 
 from markupsafe import escape
 
 from sparsebench.suites.cell import CONTROL
-from sparsebench.suites.report.anchors import anchor
+from sparsebench.suites.report.anchors import anchor, colour, mark_id
 from sparsebench.suites.report.breakeven import GROUP, BreakEven
-from sparsebench.suites.report.colours import Look
 from sparsebench.suites.report.first.axis import RIGHT, TICKS, place
 from sparsebench.suites.report.first.groups import Group
 from sparsebench.suites.report.first.winners import LEVELS, Range, ranges, winner
@@ -33,7 +32,7 @@ def break_even_anchor(one: BreakEven) -> str:
     return anchor("b", *(getattr(one, column) for column in GROUP), one.representation)
 
 
-def chart(group: Group, looks: Mapping[str, Look]) -> str:
+def chart(group: Group) -> str:
     """Return the line of a group: break-evens as dots with their intervals, beneath them who wins where."""
     rows = _lanes(group.members)
     left, right = _ends(group.members)
@@ -47,12 +46,12 @@ def chart(group: Group, looks: Mapping[str, Look]) -> str:
         *(f'<line class="tick" x1="{place(tick)}%" x2="{place(tick)}%" y2="{strip + STRIP}"/>' for tick in TICKS),
     ]
     for lane, one in rows:
-        parts.append(_dot(one, TOP + LANE * lane, looks))
+        parts.append(_dot(one, TOP + LANE * lane))
     parts += _beside(left, "0", LEFT_ACROSS) + _beside(right, f"{RIGHT + 1.5}%", RIGHT_ACROSS)
     best = _best(group.members)
     if best is not None:
         parts.append(_label(best, group))
-    parts += [_segment(part, strip, looks) for part in ranges(group)]
+    parts += [_segment(part, strip) for part in ranges(group)]
     for level in LEVELS:
         if found := winner(group, level):
             about = "" if found.measured else "≈\N{THIN SPACE}"
@@ -110,11 +109,11 @@ def _lanes(members: Sequence[BreakEven]) -> list[tuple[int, BreakEven]]:
     return found
 
 
-def _dot(one: BreakEven, y: int, looks: Mapping[str, Look]) -> str:
-    found, colour = one.answer, looks[one.representation].colour
+def _dot(one: BreakEven, y: int) -> str:
+    found = one.answer
     low, high = place(found.low), place(found.high)
     at = place(found.sparsity or 0.0)
-    bar = f'<line x1="{low}%" x2="{high}%" y1="{y}" y2="{y}" stroke="{colour}"/>'
+    bar = f'<line x1="{low}%" x2="{high}%" y1="{y}" y2="{y}" stroke="{colour(one.representation)}"/>'
     style = "dot" if found.settled else "dot open"
     return _link(one, style, bar + _mark(one.representation, f'x="{at}%" y="{y}"'))
 
@@ -136,7 +135,7 @@ def _beside(some: Sequence[BreakEven], edge: str, across: int) -> list[str]:
 
 
 def _mark(name: str, where: str) -> str:
-    return f'<use href="#{anchor("m", name)}" {where}/>'
+    return f'<use href="#{mark_id(name)}" {where}/>'
 
 
 def _link(one: BreakEven, style: str, inside: str) -> str:
@@ -164,13 +163,12 @@ def _label(best: BreakEven, group: Group) -> str:
     )
 
 
-def _segment(part: Range, top: int, looks: Mapping[str, Look]) -> str:
+def _segment(part: Range, top: int) -> str:
     """Return a piece of the strip that says who wins, with the name where it has room."""
     left, width = place(part.low), place(part.high) - place(part.low)
     name = part.name or "not measured"
-    look = looks.get(part.name)
     room = {end: width * end / 100 >= LETTER * len(name) + 6 for end in (NARROW, WIDE)}
-    fill = "none" if not part.name or part.name == CONTROL or look is None else look.colour
+    fill = "none" if part.name in ("", CONTROL) else colour(part.name)
     style = "win dense" if part.name in ("", CONTROL) else "win"
     text = (
         "" if not room[WIDE] else f'<text{"" if room[NARROW] else " class=wide"} x="4" y="11.5">{escape(name)}</text>'

@@ -71,8 +71,8 @@ def first_screen(
     names = {one.representation for group in groups for one in group.members}
     trust = trust_line(frame, found, error_rates)
     return Screen(
-        shown="".join(_lines(chapter, looks) for chapter in chapters if chapter.open),
-        folded=tuple((_summary(chapter), _lines(chapter, looks)) for chapter in chapters if not chapter.open),
+        shown="".join(_lines(chapter) for chapter in chapters if chapter.open),
+        folded=tuple((_summary(chapter), _lines(chapter)) for chapter in chapters if not chapter.open),
         names=tuple(name for name in looks if name in names),
         trust=trust,
         how=HOW,
@@ -91,10 +91,10 @@ def _summary(chapter: Chapter) -> str:
     return f"{chapter.title} ({count(len(chapter.groups), 'line')}). Fastest at {percent(0.8)} – {told}"
 
 
-def _lines(chapter: Chapter, looks: Mapping[str, Look]) -> str:
+def _lines(chapter: Chapter) -> str:
     lines = "".join(
         f'<li><p class="what"><b>{escape(group.title)}</b> <span>{escape(group.size)}</span></p>'
-        f'{chart(group, looks)}<p class="say">{html(sentence(group))}</p></li>'
+        f'{chart(group)}<p class="say">{html(sentence(group))}</p></li>'
         for group in chapter.groups
     )
     return f'<ol class="lines"><li class="head"><h3>{escape(chapter.title)}</h3>{axis()}</li>{lines}</ol>'

@@ -70,10 +70,10 @@ def _much(group: Group, level: float) -> Words:
         (f"At {percent(level)} ", ""), _named(group, first.name),
         (f" is {_about(first)}{bare(first.speedup)} as fast as dense", ""),
     ]  # fmt: skip
-    if not others and first.speedup >= CLEAR:
-        return [*words, (", and nothing else beats it.", "")]
     if first.speedup < CLEAR:
         return [*words[:2], (" is no more than level with dense.", "")]
+    if not others:
+        return [*words, ("; nothing else beats dense there.", "")]
     ratio = first.speedup / others[0].speedup
     if ratio < CLEAR:
         return [*words, (", level with ", ""), _named(group, others[0].name), (".", "")]
