@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 
@@ -37,7 +38,7 @@ class Rated:
     """
 
     key: str
-    row: Mapping[str, object]
+    row: Mapping[Hashable, Any]
     beaten: bool
 
 
@@ -48,11 +49,11 @@ def rated(rows: pd.DataFrame) -> list[Rated]:
         rows: with time_s, stored_bytes and relative_error.
     """
     ranked = rows.sort_values("time_s")
-    points = ranked[["time_s", "stored_bytes", "relative_error"]].to_numpy(dtype=float)
+    points = ranked[["time_s", "stored_bytes", "relative_error"]].to_numpy(dtype=float).tolist()
     return [
         Rated(
             key=str(ranked.index[i]),
-            row={str(name): value for name, value in ranked.iloc[i].items()},
+            row=ranked.iloc[i].to_dict(),
             beaten=any(_beats(other, one) for j, other in enumerate(points) if j != i),
         )
         for i, one in enumerate(points)
@@ -106,8 +107,8 @@ def _picture(rows: pd.DataFrame, level: float, cells: Sequence[Rated], looks: Ma
             name=str(one.row["representation"]),
             dots=(
                 Dot(
-                    x=float(str(one.row["stored_bytes"])),
-                    y=float(str(one.row["time_s"])),
+                    x=float(one.row["stored_bytes"]),
+                    y=float(one.row["time_s"]),
                     told=_told(one),
                     href=cell_anchor(one.key),
                     faded=one.beaten,
@@ -127,11 +128,7 @@ def _picture(rows: pd.DataFrame, level: float, cells: Sequence[Rated], looks: Ma
 def _told(one: Rated) -> str:
     row = one.row
     told = f"{seconds(_number(row['time_s']))}, {size(_number(row['stored_bytes']))}, error "
-    return told + significant(_number(row["relative_error"]), 2) + (", beaten" if one.beaten else "")
-
-
-def _number(value: object) -> float:
-    return float(str(value))
+    return told + significant(row["relative_error"], 2) + (", beaten" if one.beaten else "")
 
 
 def _front(cells: Sequence[Rated]) -> Table:
@@ -139,13 +136,13 @@ def _front(cells: Sequence[Rated]) -> Table:
     rows = []
     for one in cells:
         row, to = one.row, cell_anchor(one.key)
-        speedup = _number(row["speedup"])
+        speedup = row["speedup"]
         rows.append((
-            case_words(row), words(row["pattern"]), figure(percent(_number(row["sparsity"])), _number(row["sparsity"])),
+            case_words(row), words(row["pattern"]), figure(percent(row["sparsity"]), row["sparsity"]),
             name_words(str(row["representation"])),
-            figure(seconds(_number(row["time_s"])), _number(row["time_s"]), href=to),
+            figure(seconds(row["time_s"]), row["time_s"], href=to),
             figure(f"{significant(speedup)}×", speedup, href=to),
-            figure(size(_number(row["stored_bytes"])), _number(row["stored_bytes"]), href=to),
-            figure(significant(_number(row["relative_error"]), 2), _number(row["relative_error"]), href=to),
+            figure(size(row["stored_bytes"]), row["stored_bytes"], href=to),
+            figure(significant(row["relative_error"], 2), row["relative_error"], href=to),
         ))  # fmt: skip
     return Table(title="What nothing else beats", head=head, rows=tuple(rows), brief=60)

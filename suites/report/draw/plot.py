@@ -132,7 +132,7 @@ def _names(series: Sequence[Series], x: Scale, y: Scale) -> list[str]:
     for at, _one in ends:
         places.append(max(at, places[-1] + GAP) if places else at)
     over = max(0.0, places[-1] - BOTTOM) if places else 0.0
-    last = BOTTOM + GAP
+    last = float(BOTTOM + GAP)
     for i in reversed(range(len(places))) if over else ():
         last = places[i] = min(places[i], last - GAP)
     parts = []

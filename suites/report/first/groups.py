@@ -63,10 +63,10 @@ def groups_of(found: Sequence[BreakEven], frame: pd.DataFrame) -> list[Group]:
     """
     timed = frame[(frame["status"] == "ok") & (frame["speedup"] > 0) & frame["sparsity"].notna()]
     medians: dict[tuple[Keys, str], list[tuple[float, float]]] = defaultdict(list)
-    for (*keys, name, level), value in (
-        timed.groupby([*GROUP, "representation", "sparsity"])["speedup"].median().items()
-    ):
-        medians[tuple(map(str, keys)), str(name)].append((float(level), float(value)))
+    columns = [*GROUP, "representation", "sparsity"]
+    for row in timed.groupby(columns, sort=False)["speedup"].median().reset_index().to_dict("records"):
+        keys = tuple(str(row[column]) for column in GROUP)
+        medians[keys, str(row["representation"])].append((float(row["sparsity"]), float(row["speedup"])))
     members: dict[Keys, list[BreakEven]] = defaultdict(list)
     for one in found:
         if one.answer.verdict != "unmeasured" and not one.builds:
