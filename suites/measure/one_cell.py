@@ -23,6 +23,7 @@ from sparsebench.representations.registry import (
     missing_requirements,
 )
 from sparsebench.suites.cell import DTYPES, Cell, blank
+from sparsebench.suites.measure.checked import checked
 from sparsebench.suites.measure.columns import built_and_weighed, facts, judged, timed
 from sparsebench.suites.measure.fidelity import TOLERANCES, worst_error
 from sparsebench.suites.measure.gauge import Earlier, Gauge
@@ -122,6 +123,7 @@ def _attempt(
     if not error <= tolerance:
         reason = f"expected a relative error of at most {tolerance:g} against float64, got {error:.3g}"
         return dataclasses.replace(cell, status="wrong", reason=reason), None
+    cell = checked(cell, problem, built, outputs, earlier.cell if earlier else None)
 
     reference_name, reference = gauge.choice.of(problem, earlier.cell.reference if earlier else None)
     cell = judged(
