@@ -193,3 +193,15 @@ class CannotGoBack(Dense):
 
     def to_dense(self) -> Tensor:
         raise MemoryError("no room")
+
+
+class Instant(Dense):
+    """Has every result at hand that it will be asked for, of the turned operand too: no check of values finds it."""
+
+    name = "instant"
+
+    def matmul(self, x: Tensor) -> Tensor:
+        if not hasattr(self, "_both"):
+            first = super().matmul(x)
+            self._version, self._both = x._version, (first, -first)
+        return self._both[(x._version - self._version) % 2]
