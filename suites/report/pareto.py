@@ -127,7 +127,7 @@ def _picture(rows: pd.DataFrame, level: float, cells: Sequence[Rated], looks: Ma
 
 def _told(one: Rated) -> str:
     row = one.row
-    told = f"{seconds(_number(row['time_s']))}, {size(_number(row['stored_bytes']))}, error "
+    told = f"{seconds(row['time_s'])}, {size(row['stored_bytes'])}, error "
     return told + significant(row["relative_error"], 2) + (", beaten" if one.beaten else "")
 
 
