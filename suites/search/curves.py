@@ -73,6 +73,8 @@ def agenda(
     representations: list[str],
     only: str | None = None,
     levels: Sequence[float] | None = None,
+    *,
+    train: bool = False,
 ) -> Agenda:
     """Return the cells and the curves of a workload.
 
@@ -84,9 +86,10 @@ def agenda(
         representations: names.
         only: keep what holds this text; where that tells levels apart ("|0.9|") those cells are measured, not a curve.
         levels: measure every curve at these instead of searching; those that a pattern cannot have are left out.
+        train: with the trainings that a short profile leaves to the kept studies.
     """
     asked: Callable[[Case], tuple[float, ...]] | None = getattr(workload, "levels", None)
-    cells = plan(workload, profile, representations)
+    cells = plan(workload, profile, representations, train=train)
     if asked is None or profile == "gpu":
         return Agenda(fixed=tuple(cell for cell in cells if only is None or only in cell.id), curves=())
     fixed: list[Planned] = []
