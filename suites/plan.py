@@ -131,7 +131,7 @@ def why_broken(suite: str, profile: str) -> str | None:
 
 
 def all_cases(workload: Workload, profile: str, *, train: bool) -> list[Case]:
-    """Return the cases of a workload, with those that `--train` adds where it is asked for and the workload has some."""
+    """Return the cases of a workload, with those that `--train` adds if it is asked for and the workload has some."""
     more = getattr(workload, "trainings", None)
     return [*workload.cases(profile), *(more(profile) if train and more is not None else [])]
 

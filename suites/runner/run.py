@@ -98,10 +98,8 @@ def run(order: Order, progress: Progress) -> Counter[str]:
         PlanError: if there is nothing to run.
         RunFolderError: if the folder holds a run with other settings.
     """
-    agendas = {
-        suite: agenda(workload_of(suite), order.profile, order.representations, order.only, order.levels, train=order.train)
-        for suite in order.suites
-    }
+    asked = (order.profile, order.representations, order.only, order.levels)
+    agendas = {suite: agenda(workload_of(suite), *asked, train=order.train) for suite in order.suites}
     if not any(one.fixed or one.curves for one in agendas.values()):
         raise PlanError(f"expected --only to name cells, got {order.only!r}, which none of them holds")
     with order.out.locked():

@@ -1,7 +1,7 @@
 """Check in seconds that a training still ends where the kept study says: one small case, trained anew in the run.
 
-The kept figures are those of some seeds. A training of one more seed lies within the tolerance in 99 of 100 cases: it is
-Student's prediction interval, t · sd · √(1 + 1/n). Another processor rounds otherwise, which acts as another seed does.
+The kept figures are those of some seeds. A training of one more seed lies within the tolerance in 99 of 100 cases: it
+is Student's prediction interval, t · sd · √(1 + 1/n). Another processor rounds otherwise, which acts as another seed.
 
 python -m sparsebench.suites.workloads.studies.check --seeds 10 --out results/reference/epyc-2-cores-check
 """
