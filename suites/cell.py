@@ -125,6 +125,7 @@ class Cell:
     build_peak_bytes: int | None = None
     relative_error: float | None = None
     tolerance: float | None = None
+    checked: str | None = None
     quality: float | None = None
     quality_metric: str | None = None
     qualities: dict[str, float | None] | None = None

@@ -19,11 +19,12 @@ from typing import Any
 import pytest
 
 from sparsebench.suites.cell import Case, Cell, blank
-from sparsebench.suites.measure import machine
+from sparsebench.suites.measure import machine, roof
 from sparsebench.suites.measure.clocks import clock_for
 from sparsebench.suites.measure.fidelity import fingerprints
 from sparsebench.suites.measure.gauge import Gauge, ReferenceChoice
 from sparsebench.suites.measure.one_cell import failed, measure
+from sparsebench.suites.measure.roof import Roof
 from sparsebench.suites.measure.timing import EFFORTS, Effort
 from sparsebench.suites.plan import (
     PlanError,
@@ -34,7 +35,7 @@ from sparsebench.suites.plan import (
     plan,
     workload_of,
 )
-from sparsebench.suites.runner.journal import RunFolder, finite
+from sparsebench.suites.runner.journal import RunFolder, RunFolderError, finite
 from sparsebench.suites.search.handed import read_cells
 from sparsebench.suites.workloads.data import DataError, check_folder, data_folder
 from sparsebench.suites.workloads.problem import Problem, Training, Workload
@@ -97,6 +98,15 @@ def _end_with(pipe: int) -> None:
     os.killpg(os.getpgid(0), signal.SIGKILL)
 
 
+def _roof(settings: Settings) -> Roof | None:
+    """Return what the machine can do at the most, as the run noted it; None in a session without a run."""
+    try:
+        facts = settings.out.facts() if settings.out is not None else None
+    except RunFolderError:
+        return None
+    return roof.known(facts, settings.device, settings.threads)
+
+
 class Bench:
     """What one pytest session measures with: its settings, its clock, and the problem at hand."""
 
@@ -109,7 +119,9 @@ class Bench:
         machine.exact_float32()
         clock = clock_for(settings.device)
         keep = settings.out.keep if settings.out is not None else None
-        self._gauge = Gauge(clock=clock, effort=settings.effort, choice=ReferenceChoice(clock), keep=keep)
+        self._gauge = Gauge(
+            clock=clock, effort=settings.effort, choice=ReferenceChoice(clock), keep=keep, roof=_roof(settings)
+        )
         self._earlier = settings.out.earlier() if settings.out is not None else {}
         self._case: Case | None = None
         self._problem: Problem | Training | Exception | None = None

@@ -9,6 +9,7 @@ import numpy as np
 
 from sparsebench.suites.cell import Cell
 from sparsebench.suites.measure.clocks import Clock, fastest
+from sparsebench.suites.measure.roof import Roof
 from sparsebench.suites.measure.timing import Effort, Samples
 from sparsebench.suites.workloads.problem import Action, Problem
 
@@ -57,9 +58,11 @@ class Gauge:
         effort: how long to time.
         choice: which dense form is the reference.
         keep: stores what the report draws, where there is a run folder.
+        roof: what this machine can do at the most; None where nobody asks whether a time is possible.
     """
 
     clock: Clock
     effort: Effort
     choice: ReferenceChoice
     keep: Keeper | None = None
+    roof: Roof | None = None

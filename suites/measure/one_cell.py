@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import gc
+import statistics
 import time
 import traceback
 from collections.abc import Iterator
@@ -23,9 +24,12 @@ from sparsebench.representations.registry import (
     missing_requirements,
 )
 from sparsebench.suites.cell import DTYPES, Cell, blank
+from sparsebench.suites.measure import roof
+from sparsebench.suites.measure.checked import checked
 from sparsebench.suites.measure.columns import built_and_weighed, facts, judged, timed
 from sparsebench.suites.measure.fidelity import TOLERANCES, worst_error
 from sparsebench.suites.measure.gauge import Earlier, Gauge
+from sparsebench.suites.measure.roof import Roof
 from sparsebench.suites.measure.timing import Samples, summarise, time_paired
 from sparsebench.suites.workloads.problem import Action, Artifact, Problem, Training
 
@@ -122,6 +126,7 @@ def _attempt(
     if not error <= tolerance:
         reason = f"expected a relative error of at most {tolerance:g} against float64, got {error:.3g}"
         return dataclasses.replace(cell, status="wrong", reason=reason), None
+    cell = checked(cell, problem, built, outputs, earlier.cell if earlier else None)
 
     reference_name, reference = gauge.choice.of(problem, earlier.cell.reference if earlier else None)
     cell = judged(
@@ -131,27 +136,44 @@ def _attempt(
         samples = time_paired(benchmark, action, reference, gauge.clock, gauge.effort)
         if weighed:
             cell = built_and_weighed(cell, problem, cls, action, gauge, earlier)
-    error = _judged_again(problem, action)
+    error, work = _judged_again(problem, action)
     if not error <= tolerance:
         reason = f"expected the same result after it was timed as before, got a relative error of {error:.3g}"
         return dataclasses.replace(start, status="wrong", reason=reason), None
     if samples is None:
         return cell, None
+    if (reason := _too_fast(samples, work, gauge.roof)) is not None:
+        return dataclasses.replace(start, status="wrong", reason=reason), None
     visits = (*(earlier.visits if earlier else ()), samples)
     return timed(cell, problem, summarise(visits), len(visits)), samples
 
 
-def _judged_again(problem: Problem, action: Action) -> float:
-    """Return the error of a further call, with an operand turned: what was timed has to be what was judged."""
+def _judged_again(problem: Problem, action: Action) -> tuple[float, tuple[float, float]]:
+    """Return the error of a further call, with an operand turned: what was timed has to be what was judged.
+
+    The least work that its result stands for comes along, as `Problem.least_work` tells it.
+    """
     signs = problem.turned()
     try:
         expected = problem.oracle()
         if signs is not None:
             expected = tuple(sign * one for sign, one in zip(signs, expected, strict=True))
-        return worst_error(problem.outputs(action()), expected)
+        result = action()
+        return worst_error(problem.outputs(result), expected), problem.least_work(result)
     finally:
         if signs is not None:
             problem.turned()
+
+
+def _too_fast(samples: Samples, work: tuple[float, float], known: Roof | None) -> str | None:
+    """Return why this machine cannot have been so fast, in one line, or None."""
+    if known is None:
+        return None
+    taken = statistics.median(samples.times)
+    if known.impossible(taken, *work) is None:
+        return None
+    # something may have disturbed the first look at the machine: nobody is accused without a second
+    return known.higher(roof.measure(known.device, known.threads)).impossible(taken, *work)
 
 
 def _train(start: Cell, training: Training, benchmark: Any, gauge: Gauge) -> Cell:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from sparsebench.suites.cell import FAILURES, blank
-from sparsebench.suites.measure import machine
+from sparsebench.suites.measure import machine, roof
 from sparsebench.suites.plan import OUTSIDE, PlanError, Planned, suites, workload_of
 from sparsebench.suites.runner.journal import RunFolder, RunFolderError
 from sparsebench.suites.runner.progress import Progress
@@ -215,6 +215,9 @@ def _mark(order: Order) -> None:
         if known["cpu"] != facts["cpu"]:
             raise RunFolderError(f"expected {order.out.path} to be resumed on {known['cpu']}; choose another --out")
         facts["started_at"] = known["started_at"]
+    facts["roof"] = (
+        roof.known(known, order.device, order.threads) or roof.measure(order.device, order.threads)
+    ).noted()
     order.out.machine.write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 

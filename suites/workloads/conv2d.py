@@ -74,6 +74,7 @@ class ConvProblem(Problem):
     """
 
     operation = "conv2d"
+    product = True
 
     def __init__(self, case: Case, device: str) -> None:
         self.case, self.device = case, device

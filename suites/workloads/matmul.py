@@ -67,6 +67,8 @@ def levels(case: Case) -> tuple[float, ...]:
 class MatmulProblem(Problem):
     """Y = S @ X with S (m, k) sparse and X (k, n) dense."""
 
+    product = True
+
     def __init__(self, case: Case, device: str) -> None:
         self.case, self.device = case, device
         m, k, n = case.shape

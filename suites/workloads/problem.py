@@ -52,12 +52,15 @@ class Problem(ABC):
         device: "cpu" or "cuda".
         tensor: what a representation is built from, strided; shared by all representations, so never changed.
         operation: what a representation is asked, for its Spec; "build" where encoding into it is all.
+        product: whether `useful_flops` are what any way of doing it needs, and the values of `tensor` are all read or
+            all written; no time is then shorter than this machine takes for as much.
     """
 
     case: Case
     device: str
     tensor: Tensor
     operation: str = "matmul"
+    product: bool = False
 
     def spec(self) -> Spec:
         """Return what a representation will be asked, for `Representation.unsupported`."""
@@ -107,6 +110,18 @@ class Problem(ABC):
     def useful_flops(self) -> float:
         """Return the operations that the non-zeros need: 2 × non-zeros × columns for a product."""
 
+    def least_work(self, result: Any) -> tuple[float, float]:
+        """Return the operations, and the bytes that are read or written, that no way of doing it can spare.
+
+        Args:
+            result: of the action.
+        """
+        written = sum(map(_bytes_of, self.held(result)))
+        if not self.product:
+            return 0.0, float(written)
+        values = int(torch.count_nonzero(self.tensor)) * self.tensor.element_size()
+        return self.useful_flops(), float(max(written, values))
+
     def native_parts(self) -> tuple[str, ...]:
         """Return which of a representation's operations the action stands on; the row's provenance is about these."""
         return () if self.operation == "build" else (self.operation,)
@@ -134,6 +149,13 @@ class Problem(ABC):
     def quality(self, outputs: tuple[Tensor, ...]) -> Quality | None:
         """Return a figure of merit of what was computed, if the workload has one."""
         return None
+
+
+def _bytes_of(output: Tensor) -> int:
+    """Return the bytes of a result's elements, or of its storage where several elements are one."""
+    if not isinstance(output, Tensor) or output.layout != torch.strided:
+        return 0
+    return int(min(output.numel() * output.element_size(), output.untyped_storage().nbytes()))
 
 
 class Training(ABC):

@@ -158,3 +158,50 @@ class Remembers(Dense):
         if not hasattr(self, "_first"):
             self._first = super().matmul(x)
         return self._first
+
+
+class LiesAboutItsBytes(Dense):
+    """Says that it stores a hundredth of what it holds."""
+
+    name = "lies-about-its-bytes"
+
+    def storage(self) -> Storage:
+        said = super().storage()
+        return Storage(value_bytes=said.value_bytes // 100, index_bytes=0)
+
+
+class LosesAnElement(Dense):
+    """Multiplies as it should, and does not give back what it was built from."""
+
+    name = "loses-an-element"
+
+    def to_dense(self) -> Tensor:
+        dense = super().to_dense()
+        dense[0, 0] += 1.0
+        return dense
+
+
+class InDoubles(Dense):
+    name = "in-doubles"
+
+    def matmul(self, x: Tensor) -> Tensor:
+        return super().matmul(x).double()
+
+
+class CannotGoBack(Dense):
+    name = "cannot-go-back"
+
+    def to_dense(self) -> Tensor:
+        raise MemoryError("no room")
+
+
+class Instant(Dense):
+    """Has every result at hand that it will be asked for, of the turned operand too: no check of values finds it."""
+
+    name = "instant"
+
+    def matmul(self, x: Tensor) -> Tensor:
+        if not hasattr(self, "_both"):
+            first = super().matmul(x)
+            self._version, self._both = x._version, (first, -first)
+        return self._both[(x._version - self._version) % 2]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import time
 from pathlib import Path
@@ -12,7 +13,7 @@ from command_line import GRID, HERE, ONE, SPARSEBENCH, environment, rows, sparse
 
 def test_what_a_plug_in_does_to_its_inputs_costs_no_other(tmp_path: Path) -> None:
     run = tmp_path / "run"
-    bad = ("ChangesTheTensor", "ChangesTheOperand", "RightWhenJudged", "Remembers")
+    bad = ("ChangesTheTensor", "ChangesTheOperand", "RightWhenJudged", "Remembers", "Instant")
     result = sparsebench(*ONE, *(f"--representation=bad_representations:{name}" for name in bad),
                          "--representation=dense", "--representation=torch-csr", "--out", run)  # fmt: skip
     assert result.returncode == 1, result.stderr
@@ -24,7 +25,10 @@ def test_what_a_plug_in_does_to_its_inputs_costs_no_other(tmp_path: Path) -> Non
     assert found["ChangesTheOperand"]["reason"].startswith("changed its input: x;")
     assert "after it was timed" in found["RightWhenJudged"]["reason"]
     assert "after it was timed" in found["Remembers"]["reason"]
-    assert found["Remembers"]["speedup"] is found["RightWhenJudged"]["speedup"] is None
+    assert re.fullmatch(
+        r"impossible: .* at least .*\(6.82e\+06 operations at .* Gflop/s, .*\)", found["Instant"]["reason"]
+    )
+    assert found["Instant"]["time_s"] is found["Remembers"]["speedup"] is found["RightWhenJudged"]["speedup"] is None
 
 
 def workers_of(run: Path) -> list[int]:

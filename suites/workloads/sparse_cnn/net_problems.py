@@ -28,6 +28,7 @@ class NetProblem(Problem):
     """Logits of a batch of images, by the folded network with its pruned convolutions in a representation."""
 
     operation = "conv2d"
+    product = True
 
     def __init__(self, case: Case, device: str, trained: Trained, x: Tensor, y: Tensor) -> None:
         """Take a network and images (n, 1, 28, 28) of classes (n,)."""

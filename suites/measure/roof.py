@@ -1,0 +1,190 @@
+"""Measure what a machine can do at the most, and tell what is faster than that: it was not done.
+
+Three limits, each generous, since a machine that is fast must not be accused: nothing takes less than its operations ÷
+the peak of a dense product, its bytes ÷ the bandwidth of the smallest cache that holds them, or, on a GPU, an empty
+queue. What is faster than a third of its limit is held against a second look at the machine, as something may have run
+during the first, and is impossible only if that agrees.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from sparsebench.kernels.common.jit import njit
+from sparsebench.suites import text
+from sparsebench.suites.measure.ceilings import ceilings
+
+MARGIN = 3.0
+"""How much faster than its limit something may seem: clocks rise, and a convolution by Winograd saves half."""
+_FOOTPRINTS = (1 << 14, 1 << 18, 1 << 22, 1 << 26)
+"""Bytes a thread: inside the first cache, the second, the third, and beyond."""
+_TRIES = 8
+_SIDES = (256, 512, 1024)
+_LONG_S = 0.002
+"""Of a product that takes as long the call itself is no part; larger ones need not be tried."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Roof:
+    """What a machine can do at the most.
+
+    Attributes:
+        device: "cpu" or "cuda".
+        threads: that it was measured with.
+        flops: operations a second of a dense product, of the dtype that is the quickest: float32 can be put together
+            from parts of a narrower type. On the CPU one thread's times the number of threads, as is the next.
+        bandwidths: (bytes, bytes a second) of a copy, both directions counted, by what it goes over, the least first.
+        idle_s: seconds of nothing at all, on the clock that times cells.
+    """
+
+    device: str
+    threads: int
+    flops: float
+    bandwidths: tuple[tuple[int, float], ...]
+    idle_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not (self.flops > 0 and self.bandwidths and all(rate > 0 for _, rate in self.bandwidths)):
+            raise ValueError(f"expected rates above 0, got {self}")
+
+    def noted(self) -> dict[str, Any]:
+        """Return it as JSON can hold it."""
+        return asdict(self)
+
+    def bandwidth(self, moved: float) -> float:
+        """Return the most bytes a second for so many different bytes: no cache that is smaller holds them."""
+        fitting = [rate for size, rate in self.bandwidths if size >= self._below(moved)]
+        return max(fitting)
+
+    def _below(self, moved: float) -> int:
+        return max((size for size, _ in self.bandwidths if size <= moved), default=0)
+
+    def higher(self, other: Roof) -> Roof:
+        """Return the higher of two looks at a machine, limit by limit."""
+        rates = dict(other.bandwidths)
+        return Roof(
+            device=self.device,
+            threads=self.threads,
+            flops=max(self.flops, other.flops),
+            bandwidths=tuple((size, max(rate, rates.get(size, 0.0))) for size, rate in self.bandwidths),
+            idle_s=min(self.idle_s, other.idle_s),
+        )
+
+    def impossible(self, time_s: float, operations: float, moved: float) -> str | None:
+        """Return why a time is too short to be true, in one line, or None.
+
+        Args:
+            time_s: of one call.
+            operations: that any way of doing it needs.
+            moved: different bytes that any way of doing it reads or writes.
+        """
+        where = text.count(self.threads, "thread") if self.device == "cpu" else "this GPU"
+        if time_s <= self.idle_s:
+            return _plain(f"impossible: {text.seconds(time_s)} is no more than nothing takes on {where}")
+        limits = {
+            operations / self.flops: f"{operations:.3g} operations at {self.flops * 1e-9:.3g} Gflop/s",
+            moved / self.bandwidth(moved): f"{text.size(moved)} at {self.bandwidth(moved) * 1e-9:.3g} GB/s",
+        }
+        longest = max(limits)
+        if time_s * MARGIN >= longest:
+            return None
+        return _plain(
+            f"impossible: {text.seconds(time_s)} for what takes {where} at least {text.seconds(longest)} "
+            f"({limits[longest]}, the most that it was measured to do)"
+        )
+
+
+def _plain(line: str) -> str:
+    return line.replace(text.SPACE, " ")
+
+
+def measure(device: str, threads: int) -> Roof:
+    """Measure a machine's limits, in less than a second once compiled.
+
+    Args:
+        device: "cpu" or "cuda".
+        threads: that torch has been given.
+    """
+    if device == "cuda":
+        return _of_gpu(threads)
+    given = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        flops = max(_product_rate(dtype) for dtype in (torch.float32, torch.bfloat16))
+    finally:
+        torch.set_num_threads(given)
+    # Threads share clock, caches and memory: one thread's rate times their number is more than they reach together,
+    # and one thread is measured well even while something else runs.
+    rates = tuple((size * threads, threads * _copy_rate(size)) for size in _FOOTPRINTS)
+    return Roof(device=device, threads=threads, flops=threads * flops, bandwidths=rates)
+
+
+def known(facts: Mapping[str, Any] | None, device: str, threads: int) -> Roof | None:
+    """Return what a run noted among the machine's facts, or None if that is nothing of use here."""
+    try:
+        noted = dict((facts or {})["roof"])
+        noted["bandwidths"] = tuple((int(size), float(rate)) for size, rate in noted["bandwidths"])
+        roof = Roof(**noted)
+    except (KeyError, TypeError, ValueError):
+        return None
+    return roof if (roof.device, roof.threads) == (device, threads) else None
+
+
+def _of_gpu(threads: int) -> Roof:
+    found = ceilings((4096,), 256)
+    cache = torch.cuda.get_device_properties(0).L2_cache_size
+    return Roof(
+        device="cuda",
+        threads=threads,
+        flops=max(rate for name, rate in found.items() if name.endswith("_tflops")) * 1e12,
+        # what is written may still be in the cache when the clock stops: memory limits what is far larger
+        bandwidths=((0, found["cached_copy_tb_per_s"] * 1e12), (4 * max(cache, 1), found["copy_tb_per_s"] * 1e12)),
+        idle_s=found["empty_s"],
+    )
+
+
+def _product_rate(dtype: torch.dtype) -> float:
+    """Return the operations a second of one thread's dense product."""
+    best = 0.0
+    for side in _SIDES:
+        left, right = (torch.ones(side, side, dtype=dtype) for _ in range(2))
+        taken = _least_s(partial(torch.mm, left, right))
+        best = max(best, 2 * side**3 / taken)
+        if taken > _LONG_S:
+            break
+    return best
+
+
+def _least_s(action: Callable[[], object]) -> float:
+    """Return the least seconds of a few calls, after one that is not counted."""
+    action()
+    taken = []
+    for _ in range(_TRIES):
+        begin = time.perf_counter()
+        action()
+        taken.append(time.perf_counter() - begin)
+    return min(taken)
+
+
+def _copy_rate(size: int) -> float:
+    """Return the bytes a second that one thread reads and writes within so many bytes."""
+    source, to = np.ones(size // 8, dtype=np.float32), np.zeros(size // 8, dtype=np.float32)
+    passes = max(1, (1 << 26) // size)
+    return passes * size / _least_s(partial(_copy_often, source, to, passes))
+
+
+@njit()
+def _copy_often(source: NDArray[np.float32], to: NDArray[np.float32], passes: int) -> None:
+    """Copy again and again, each time something else, so that no compiler leaves a pass out."""
+    for number in range(passes):
+        shift = np.float32(number)
+        for place in range(source.size):
+            to[place] = source[place] + shift
