@@ -124,6 +124,12 @@ def told(rows: Sequence[Mapping[Any, Any]]) -> str | None:
     )
 
 
+def warned(rows: Sequence[Mapping[Any, Any]]) -> list[str]:
+    """Return a note for a check that does not reproduce the kept figure, to stand at the head of a report."""
+    failed = any(row["operation"] == OPERATION and reproduced(row) is False for row in rows)
+    return [text] if failed and (text := told(rows)) is not None else []
+
+
 def _figures(row: Mapping[Any, Any]) -> dict[str, Any]:
     """Return the column `qualities`, which a table holds as JSON."""
     found = row.get("qualities")
