@@ -32,7 +32,7 @@ class Planned:
         case: what to measure.
         representation: on which one.
         visit: how often it is to have been visited when it is done.
-        weigh: whether its build is timed and its memory weighed at the first visit; once a curve is enough.
+        weigh: whether its build is timed and its memory weighed, where that was not done; once a curve is enough.
         level_range: the lowest and the highest sparsity that its curve is searched at; None if it is not.
     """
 

@@ -18,11 +18,13 @@ from typing import Any
 
 import pytest
 
+from sparsebench.representations.registry import load
 from sparsebench.suites.cell import Case, Cell, blank
 from sparsebench.suites.measure import machine, roof
 from sparsebench.suites.measure.clocks import clock_for
 from sparsebench.suites.measure.fidelity import fingerprints
 from sparsebench.suites.measure.gauge import Gauge, ReferenceChoice
+from sparsebench.suites.measure.memory import weigh
 from sparsebench.suites.measure.one_cell import failed, measure
 from sparsebench.suites.measure.roof import Roof
 from sparsebench.suites.measure.timing import EFFORTS, Effort
@@ -126,8 +128,14 @@ class Bench:
         self._case: Case | None = None
         self._problem: Problem | Training | Exception | None = None
         self._prints: dict[str, int] = {}
-        # What the imports left is there to stay: out of the collector's sight, a collection before each cell takes
-        # microseconds instead of a sixth of a second.
+        self._unweighed: list[tuple[Cell, dict[str, Any]]] = []
+        self._settle()
+
+    def _settle(self) -> None:
+        """Put what is there to stay out of the collector's sight, so that a collection before each cell is quick.
+
+        Call it while no problem is held: what is frozen alive is never collected, should it become a cycle of garbage.
+        """
         gc.collect()
         gc.freeze()
 
@@ -135,6 +143,7 @@ class Bench:
         """Return the case made concrete, or why it cannot be; kept, as its cells come one after the other."""
         if self._case != case or self._problem is None:
             self._case, self._problem = case, None  # let go of the old one first: two large problems need not fit
+            self._settle()
             try:
                 self._problem = workload.problem(case, self.settings.device, self.settings.data)
             except Exception as error:  # costs the cells of that case, and no other
@@ -145,6 +154,8 @@ class Bench:
     def run(self, workload: Workload, planned: Planned, benchmark: Any) -> Cell:
         """Measure one cell and write it down before anyone judges it."""
         settings, out = self.settings, self.settings.out
+        if self._case != planned.case:
+            self.weigh()
         draft = blank(planned.case, planned.representation, settings.device, status="crashed", reason="in progress")
         if out is not None:
             out.begin(draft, time.time())
@@ -163,13 +174,40 @@ class Bench:
                 cell = dataclasses.replace(draft, status="wrong", reason=reason, threads=settings.threads)
                 samples = None
                 self._case = None  # others get the problem as it was
+                self._unweighed.clear()  # they would be weighed on what it has become; a later visit does it
         ends = planned.level_range
         cell = dataclasses.replace(cell, profile=settings.profile, level_range=ends and list(ends))
         benchmark.extra_info.update(finite(cell.row()))
         if out is not None:
             out.append(cell, samples)
             out.end()
+        if cell.status == "ok" and isinstance(problem, Problem) and planned.weigh and cell.workspace_bytes is None:
+            self._unweighed.append((cell, benchmark.extra_info))
         return cell
+
+    def weigh(self) -> None:
+        """Weigh the cells that the problem at hand was timed on, after all of them, and write them down again."""
+        cells, out = self._unweighed, self.settings.out
+        self._unweighed = []
+        if not cells or not isinstance(self._problem, Problem):
+            return
+
+        def begin(number: int) -> None:
+            if out is not None:
+                out.begin(cells[number][0], time.time())
+
+        found = weigh(self._problem, [load(cell.representation) for cell, _ in cells], begin)
+        for (cell, told), weight in zip(cells, found, strict=True):
+            if isinstance(weight, Exception):
+                draft = blank(self._problem.case, cell.representation, cell.device, status="crashed", reason="weighing")
+                weighed = dataclasses.replace(failed(draft, weight), threads=cell.threads, profile=cell.profile)
+            else:
+                weighed = dataclasses.replace(cell, **dataclasses.asdict(weight))
+            told.update(finite(weighed.row()))
+            if out is not None:
+                out.append(weighed)
+        if out is not None:
+            out.end()
 
 
 CellRunner = Callable[[Workload], None]
@@ -271,6 +309,13 @@ def cell_runner(cell_id: str, benchmark: Any, request: pytest.FixtureRequest) ->
             pytest.fail(line, pytrace=False)
 
     return run
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest-benchmark writes its JSON
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Weigh the last problem's cells."""
+    if _BENCH in session.config.stash:
+        session.config.stash[_BENCH].weigh()
 
 
 def pytest_benchmark_update_json(config: pytest.Config, benchmarks: list[Any], output_json: dict[str, Any]) -> None:

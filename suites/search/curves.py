@@ -174,12 +174,15 @@ def state(curves: Sequence[Curve], rows: Sequence[Row], device: str, most: int) 
     visits: dict[str, int] = {}
     closed: set[str] = set()
     refused: set[str] = set()
+    weighed: set[str] = set()
     cells: list[list[Point]] = []
     for row in rows:
         found = points_of(row)
         cells.append(found)
         points[curve_key(row)] += found
         visits[cell_key(dict(row))] = len(found)
+        if row.get("workspace_bytes") is not None:
+            weighed.add(curve_key(row))
         if row["status"] in FAILURES:
             closed.add(curve_key(row))
         elif row["status"] != "ok":
@@ -198,7 +201,7 @@ def state(curves: Sequence[Curve], rows: Sequence[Row], device: str, most: int) 
         if level is not None:
             visit = visits.get(curve.at(level).key(device), 0) + 1
             # those that win early come first: they are who the question is about
-            following.append((min(len(mine), 2), answers[key].order, curve.at(level, visit, weigh=not mine)))
+            following.append((min(len(mine), 2), answers[key].order, curve.at(level, visit, weigh=key not in weighed)))
     following.sort(key=lambda item: item[:2])
     return State(answers=answers, refused=frozenset(refused), following=tuple(cell for *_, cell in following))
 
