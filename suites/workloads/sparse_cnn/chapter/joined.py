@@ -65,10 +65,8 @@ def joined_figures(frame: pd.DataFrame, settings: Sequence[Setting], looks: Mapp
         places = positions(rows["sparsity"])
         _accuracy(accuracy, rows, places)
         for one in settings:
-            if one.one.method == DENSE and one.plain and f"{round(one.seen):,} seen" in str(workload):
-                accuracy.axhline(
-                    100 * one.mean(lambda run: run.accuracy), color=INK, linewidth=1, linestyle=(0, (4, 3))
-                )
+            if one.one.method == DENSE and one.plain and f", {round(one.seen):,} seen" in str(workload):
+                accuracy.axhline(100 * one.mean(lambda run: run.accuracy), **DASHED)
         _lines(time, rows, "time_s", "reference_time_s", places, looks)
         _lines(held, rows, "stored_bytes", "dense_bytes", places, looks)
         time.yaxis.set_major_formatter(FuncFormatter(lambda value, _: seconds(value, digits=1)))

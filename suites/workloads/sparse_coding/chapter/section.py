@@ -41,8 +41,8 @@ NEAR = 1.1
 
 KEPT = (
     "Reconstruction hardly depends on the machine: this run trained nothing of its own, and shows the kept study {}, "
-    "one seed a model. Codes with as many active units as its TopK autoencoders have are decoded here, so their times are "
-    "this run's; times in brackets are the study's. `sparsebench run --train` learns anew."
+    "one seed a model. Codes with as many active units as its TopK autoencoders have are decoded here, so their times "
+    "are this run's; times in brackets are the study's. `sparsebench run --train` learns anew."
 )
 NONE_TIMED = (
     "No kept codes were timed in this run, so reconstruction stands alone; time them with: sparsebench run --suite "
