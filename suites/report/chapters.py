@@ -16,7 +16,7 @@ from sparsebench.suites.report.first.chart import break_even_anchor
 from sparsebench.suites.report.heat import heat
 from sparsebench.suites.report.table import Section, Table, Value, figure, without_constants, words
 from sparsebench.suites.report.trust import mark_row
-from sparsebench.suites.text import NONE, SPACE, bare_percent, known, percent, ratio, seconds, significant, times
+from sparsebench.suites.text import NONE, SPACE, bare_percent, known, percent, ratio, seconds, significant
 
 NO_NUMBERS = "No cell has these numbers yet."
 
@@ -40,7 +40,7 @@ def interval(row: Mapping[Any, Any]) -> str:
 
 def case_words(row: Mapping[Hashable, Any]) -> Value:
     """Return what was asked: operation, shape and workload, with type and device where they are not the usual ones."""
-    about = [f"{row['operation']} {times(row['shape'])}", str(row["workload"])]
+    about = [f"{row['operation']} {str(row['shape']).replace('x', '×')}", str(row["workload"])]
     about += [str(row[name]) for name, usual in (("dtype", "float32"), ("device", "cpu")) if row[name] != usual]
     return words(", ".join(about), style="case")
 

@@ -94,7 +94,7 @@ def _series(rows: pd.DataFrame, column: str, looks: Mapping[str, Look]) -> list[
 def _smaller(rows: pd.DataFrame) -> Table:
     """Return from which sparsity on less is stored; representations stand downwards, as they are many."""
     names = [name for name in order(rows["representation"]) if name != CONTROL]
-    several = [column for column in ("suite", "pattern", "dtype") if column == "pattern" or rows[column].nunique() > 1]
+    several = ["pattern", *(["dtype"] if rows["dtype"].nunique() > 1 else [])]
     groups = {" ".join(map(str, keys)): some for keys, some in rows.groupby(several, sort=False)}
     body = tuple(
         (words(name), *(_from(some[some["representation"] == name]) for some in groups.values())) for name in names

@@ -153,7 +153,7 @@ def _label(best: BreakEven, group: Group) -> str:
     text = f"{best.representation} {found.short if found.settled else 'about ' + percent(found.sparsity or 0.0)}"
     if found.verdict == "from the start":
         at, shift, side = 0.0, 6 + LANE * min(ends, LEFT_ACROSS), "start"
-    elif place(found.high) < 60:
+    elif place(found.sparsity or 0.0) < 46:
         at, shift, side = place(found.high if found.settled else found.sparsity or 0.0), 8, "start"
     else:
         at, shift, side = place(found.low if found.settled else found.sparsity or 0.0), -8, "end"
