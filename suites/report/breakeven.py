@@ -61,6 +61,11 @@ class BreakEven:
     checked: bool = True
     cells: tuple[tuple[str, float], ...] = ()
 
+    @property
+    def label(self) -> str:
+        """Return the representation's name, marked where it is not checked."""
+        return self.representation if self.checked else f"{self.representation} ({UNCHECKED})"
+
 
 def break_evens(frame: pd.DataFrame) -> list[BreakEven]:
     """Return the break-even of every representation but dense itself in every group of cells that have a level.

@@ -17,6 +17,7 @@ from sparsebench.suites.report.chapters import break_even_section, build_section
 from sparsebench.suites.report.colours import Look, looks
 from sparsebench.suites.report.curves import speedup_section
 from sparsebench.suites.report.facts import error_section, kernels_section
+from sparsebench.suites.report.first.groups import chapters_of, groups_of, reading_order
 from sparsebench.suites.report.first.screen import Screen, first_screen
 from sparsebench.suites.report.inventory import cells_section, coverage_section, machine_section
 from sparsebench.suites.report.journal import Run
@@ -54,12 +55,14 @@ def contents(run: Run) -> Contents:
     frame, palette = run.frame, looks(run.frame["representation"])
     told, notes = told_by_workloads(run, palette)
     breaks = break_evens(frame)
-    first = first_screen(frame, breaks, palette)
+    groups = chapters_of(groups_of(breaks, frame))
+    order = reading_order(groups)
+    first = first_screen(frame, breaks, groups, palette)
     measured = [
         break_even_section(breaks),
-        speedup_section(frame, palette),
-        pareto_section(frame, palette),
-        memory_section(frame, palette),
+        speedup_section(frame, palette, order),
+        pareto_section(frame, palette, order),
+        memory_section(frame, palette, order),
         build_section(frame),
         error_section(frame),
         kernels_section(frame),

@@ -8,11 +8,11 @@ import pandas as pd
 
 from sparsebench.suites.cell import CONTROL
 from sparsebench.suites.report.anchors import cell_anchor
-from sparsebench.suites.report.breakeven import GROUP
 from sparsebench.suites.report.chapters import NO_NUMBERS, case_words, interval, share, trust
 from sparsebench.suites.report.colours import Look
 from sparsebench.suites.report.draw.plot import Dot, Series, plot
 from sparsebench.suites.report.draw.scale import log_scale, sparsity_scale
+from sparsebench.suites.report.first.groups import Keys, in_order
 from sparsebench.suites.report.first.plain_words import pattern_words
 from sparsebench.suites.report.table import Picture, Section, Table, figure, words
 from sparsebench.suites.report.trust import mark_row
@@ -22,12 +22,18 @@ LEAST = 3
 """Levels that make a curve; fewer are told by the table alone."""
 
 
-def speedup_section(frame: pd.DataFrame, looks: Mapping[str, Look]) -> Section:
-    """Return a figure for each group that has a curve, and a table of the cells whose sparsity the data decide."""
+def speedup_section(frame: pd.DataFrame, looks: Mapping[str, Look], order: Mapping[Keys, int] | None = None) -> Section:
+    """Return a figure for each group that has a curve, and a table of the cells whose sparsity the data decide.
+
+    Args:
+        frame: `Run.frame`.
+        looks: of the representations.
+        order: places of groups, from `reading_order`.
+    """
     timed = frame[(frame["status"] == "ok") & (frame["speedup"] > 0)]
     levelled = timed[timed["sparsity"].notna()]
     drawn, few = [], 0
-    for _, rows in levelled.groupby(list(GROUP), sort=False, dropna=False):
+    for rows in in_order(levelled, order or {}):
         series = _series(rows, looks)
         few += rows[rows["representation"] != CONTROL]["representation"].nunique() - len(series)
         if series:

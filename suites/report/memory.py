@@ -13,10 +13,11 @@ from sparsebench.suites.report.colours import Look, order
 from sparsebench.suites.report.crossing import crossing
 from sparsebench.suites.report.draw.plot import Dot, Series, plot
 from sparsebench.suites.report.draw.scale import log_scale, sparsity_scale
+from sparsebench.suites.report.first.groups import Keys, in_order
 from sparsebench.suites.report.first.plain_words import pattern_words
 from sparsebench.suites.report.heat import heat
 from sparsebench.suites.report.table import Picture, Section, Table, Value, figure, words
-from sparsebench.suites.text import percent, significant, size
+from sparsebench.suites.text import percent, size
 
 EQUAL = 1e-9
 """Added to stored ÷ dense: as many bytes as dense is not smaller than dense."""
@@ -29,11 +30,18 @@ KINDS: dict[str, str] = {
 }
 
 
-def memory_section(frame: pd.DataFrame, looks: Mapping[str, Look]) -> Section:
-    """Return stored bytes, workspace and build peak over sparsity, and from which sparsity on less is stored."""
+def memory_section(frame: pd.DataFrame, looks: Mapping[str, Look], order: Mapping[Keys, int] | None = None) -> Section:
+    """Return stored bytes, workspace and build peak over sparsity, and from which sparsity on less is stored.
+
+    Args:
+        frame: `Run.frame`.
+        looks: of the representations.
+        order: places of groups, from `reading_order`.
+    """
     known = frame[(frame["stored_bytes"] > 0) & (frame["dense_bytes"] > 0) & frame["sparsity"].notna()]
     # bytes of a tensor do not depend on what is done with it: one figure for all operations and columns
-    tensors = known.groupby(["suite", "workload", "dense_bytes", "dtype", "pattern"], sort=False, dropna=False)
+    placed = pd.concat(in_order(known, order or {})) if len(known) else known
+    tensors = placed.groupby(["suite", "workload", "dense_bytes", "dtype", "pattern"], sort=False, dropna=False)
     drawn = [picture for _, rows in tensors for picture in _pictures(rows, looks)]
     same = ["suite", "workload", "dense_bytes", "dtype", "pattern", "representation", "sparsity"]
     known = known.assign(bytes_ratio=known["stored_bytes"] / known["dense_bytes"]).drop_duplicates(same, keep="last")
@@ -67,7 +75,7 @@ def _pictures(rows: pd.DataFrame, looks: Mapping[str, Look]) -> list[Picture]:
         series = _series(shape[shape[column].notna()], column, looks)
         if series:
             dots = [dot for one in series for dot in one.dots]
-            y = log_scale("÷ dense bytes", [1.0, *(dot.y for dot in dots)], lambda tick: significant(tick, 1))
+            y = log_scale("÷ dense bytes", [1.0, *(dot.y for dot in dots)], lambda tick: f"{tick:g}")
             x = sparsity_scale({dot.x for dot in dots})
             html = plot(f"{title}: {kind}", series, x, y, looks, about=f"{title}, {caption}: {kind} over sparsity")
             drawn.append(Picture(html=html, caption=caption))

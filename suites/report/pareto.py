@@ -9,12 +9,12 @@ from typing import Any
 import pandas as pd
 
 from sparsebench.suites.report.anchors import cell_anchor
-from sparsebench.suites.report.breakeven import GROUP
 from sparsebench.suites.report.chapters import NO_NUMBERS, case_words, name_words
 from sparsebench.suites.report.colours import Look
 from sparsebench.suites.report.curves import caption
 from sparsebench.suites.report.draw.plot import Dot, Series, plot
-from sparsebench.suites.report.draw.scale import doubling_scale, log_scale
+from sparsebench.suites.report.draw.scale import digits, doubling_scale, log_scale
+from sparsebench.suites.report.first.groups import Keys, in_order
 from sparsebench.suites.report.first.plain_words import pattern_words
 from sparsebench.suites.report.table import Picture, Section, Table, figure, words
 from sparsebench.suites.text import percent, seconds, significant, size
@@ -66,12 +66,18 @@ def _beats(a: Sequence[float], b: Sequence[float]) -> bool:
     return good and (a[0] < b[0] or a[1] < b[1] or ALIKE * a[2] < b[2])
 
 
-def pareto_section(frame: pd.DataFrame, looks: Mapping[str, Look]) -> Section:
-    """Return a picture for each group, and a table of what nothing else beats."""
+def pareto_section(frame: pd.DataFrame, looks: Mapping[str, Look], order: Mapping[Keys, int] | None = None) -> Section:
+    """Return a picture for each group, and a table of what nothing else beats.
+
+    Args:
+        frame: `Run.frame`.
+        looks: of the representations.
+        order: places of groups, from `reading_order`.
+    """
     whole = frame[(frame["status"] == "ok") & (frame["time_s"] > 0) & (frame["stored_bytes"] > 0)]
     whole = whole[whole["relative_error"].notna() & whole["sparsity"].notna()]
     pictures, table = [], []
-    for _, rows in whole.groupby(list(GROUP), sort=False, dropna=False):
+    for rows in in_order(whole, order or {}):
         level = _level(rows)
         cells = rated(rows[rows["sparsity"] == level].drop_duplicates("representation"))
         if len(cells) >= LEAST:
@@ -121,7 +127,7 @@ def _picture(rows: pd.DataFrame, level: float, cells: Sequence[Rated], looks: Ma
     dots = [one.dots[0] for one in series]
     title = f"{pattern_words(rows['pattern'].iloc[0])} at {percent(level)}"
     x = doubling_scale("stored bytes", [dot.x for dot in dots], size)
-    y = log_scale("time of an apply", [dot.y for dot in dots], lambda tick: seconds(tick, 1))
+    y = log_scale("time of an apply", [dot.y for dot in dots], lambda tick: seconds(tick, digits(tick)))
     return plot(title, series, x, y, looks, about=f"Time over stored bytes, {title}, {caption(rows)}")
 
 

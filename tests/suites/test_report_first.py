@@ -13,7 +13,7 @@ from sparsebench.suites.report.breakeven import break_evens
 from sparsebench.suites.report.colours import looks
 from sparsebench.suites.report.first.axis import LEFT, RIGHT, place
 from sparsebench.suites.report.first.chart import chart
-from sparsebench.suites.report.first.groups import Group, chapters_of, groups_of
+from sparsebench.suites.report.first.groups import Group, chapters_of, groups_of, in_order, reading_order
 from sparsebench.suites.report.first.lines import line_of
 from sparsebench.suites.report.first.screen import Screen, first_screen
 from sparsebench.suites.report.first.sentences import plain, sentence, told
@@ -36,7 +36,8 @@ def ordinary(text: str) -> str:
 
 def screen_of(rows: list[Row]) -> Screen | Section:
     frame = frame_of(rows)
-    return first_screen(frame, break_evens(frame), looks(frame["representation"]))
+    found = break_evens(frame)
+    return first_screen(frame, found, chapters_of(groups_of(found, frame)), looks(frame["representation"]))
 
 
 # Lines
@@ -153,6 +154,7 @@ def test_what_is_not_checked_is_marked_in_its_sentence() -> None:
     for said, mark in (("ok", False), ("expected 12 bytes, got 10", True), (None, True)):
         rows = searched(0.6, "acme", **BLOCKS, checked=said)
         assert ("acme (not checked)" in plain(sentence(group_of(rows)))) is mark
+        assert ("acme (not checked) 60" in ordinary(chart(group_of(rows)))) is mark
     own = searched(0.6, "planes", **BLOCKS)
     assert "not checked" not in plain(sentence(group_of(own)))
 
@@ -210,6 +212,23 @@ def test_the_form_holds_the_two_fastest_at_every_percent() -> None:
     assert [len(step) for step in (group["steps"][50], group["steps"][65], group["steps"][80])] == [0, 1, 2]
     (first, speedup, measured), _ = group["steps"][80]
     assert (group["names"][first], speedup, measured) == ("block-sparse", 2.0, 1)
+
+
+def test_chapters_follow_the_order_of_the_first_screen() -> None:
+    rows = searched(0.3, "planes", pattern="channel 1×9", operation="conv2d", shape=[8, 8, 3, 3, 1, 14, 14])
+    for n in (128, 1):
+        rows += searched(0.6, "block-sparse", **{**BLOCKS, "shape": [64, 64, n]})
+    frame = frame_of(rows)
+    order = reading_order(chapters_of(groups_of(break_evens(frame), frame)))
+    shapes = [part["shape"].iloc[0] for part in in_order(frame, order)]
+    assert shapes == ["64x64x1", "64x64x128", "8x8x3x3x1x14x14"]
+
+
+def test_a_curve_without_a_right_cell_is_no_dot_and_wins_nothing() -> None:
+    bad = rows_of({0.5: None, 0.9: None}, "torch-bsr", **BLOCKS)
+    group = group_of(searched(0.6, "block-sparse", **BLOCKS), bad)
+    assert [one.representation for one in group.members] == ["block-sparse"]
+    assert "torch-bsr" not in chart(group)
 
 
 def test_nothing_to_judge_is_said_in_a_line() -> None:

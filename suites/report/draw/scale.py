@@ -10,8 +10,8 @@ from sparsebench.suites.report.first.axis import TICKS, stretched
 from sparsebench.suites.text import bare_percent
 
 SUBS: tuple[tuple[float, ...], ...] = (
-    (1.0,), (1.0, 3.0), (1.0, 2.0, 5.0), (1.0, 1.5, 2.0, 3.0, 5.0, 7.0), tuple(1 + 0.2 * i for i in range(45)),
-    tuple(1 + 0.1 * i for i in range(90)),
+    (1.0,), (1.0, 3.0), (1.0, 2.0, 5.0), (1.0, 1.5, 2.0, 3.0, 5.0, 7.0),
+    (1.0, 1.2, 1.5, 1.8, 2.0, 2.5, 3.0, 3.5, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0), tuple(1 + 0.1 * i for i in range(90)),
 )  # fmt: skip
 """Ticks of a decade, from few to many; the first that gives enough of them is taken."""
 
@@ -47,6 +47,11 @@ def sparsity_scale(levels: Iterable[float]) -> Scale:
     ticks = [tick for tick in TICKS if low <= tick <= high and tick != 0.2]
     named = tuple((tick, bare_percent(tick)) for tick in ticks)
     return Scale(label="sparsity, %", ends=(low, high), ticks=named, along=stretched)
+
+
+def digits(value: float) -> int:
+    """Return how many significant digits a tick needs: 1 for 3, 2 for 1.5."""
+    return len(f"{value:.3e}".partition("e")[0].replace(".", "").rstrip("0")) or 1
 
 
 def log_scale(label: str, values: Sequence[float], shown: Callable[[float], str], most: int = 7) -> Scale:

@@ -139,7 +139,7 @@ def _mark(name: str, where: str) -> str:
 
 
 def _link(one: BreakEven, style: str, inside: str) -> str:
-    text = f"{one.representation}: {one.answer.text}"
+    text = f"{one.label}: {one.answer.text}"
     return (
         f'<a class="{style}" href="#{break_even_anchor(one)}" tabindex="-1" aria-label="{escape(text)}">'
         f"<title>{escape(text)}</title>{inside}</a>"
@@ -150,7 +150,7 @@ def _label(best: BreakEven, group: Group) -> str:
     """Return the name of the best beside its dot."""
     found = best.answer
     ends = sum(one.answer.verdict == "from the start" for one in group.members)
-    text = f"{best.representation} {found.short if found.settled else 'about ' + percent(found.sparsity or 0.0)}"
+    text = f"{best.label} {found.short if found.settled else 'about ' + percent(found.sparsity or 0.0)}"
     if found.verdict == "from the start":
         at, shift, side = 0.0, 6 + LANE * min(ends, LEFT_ACROSS), "start"
     elif place(found.sparsity or 0.0) < 46:
@@ -184,7 +184,7 @@ def _segment(part: Range, top: int) -> str:
 
 def _told(group: Group) -> str:
     """Return the line in words, for who cannot see it."""
-    dots = "; ".join(f"{one.representation} {one.answer.text}" for one in group.members)
+    dots = "; ".join(f"{one.label} {one.answer.text}" for one in group.members)
     wins = "; ".join(f"{part.name or 'not measured'} {bare_percent(part.low)} to {percent(part.high)}"
                      for part in ranges(group))  # fmt: skip
     return f"{group.title}, {group.about}. Break-even: {dots}. Fastest: {wins}."

@@ -136,6 +136,21 @@ def chapters_of(groups: Sequence[Group], most: int = 12) -> list[Chapter]:
     return found
 
 
+def reading_order(chapters: Sequence[Chapter]) -> dict[Keys, int]:
+    """Return the place of each group on the first screen, by its values of GROUP."""
+    groups = (group for chapter in chapters for group in chapter.groups)
+    return {tuple(group.keys[column] for column in GROUP): place for place, group in enumerate(groups)}
+
+
+def in_order(frame: pd.DataFrame, order: Mapping[Keys, int]) -> list[pd.DataFrame]:
+    """Return the rows of each group, those on the first screen in its order and the others behind them."""
+    parts = [
+        (order.get(tuple(map(str, keys)), len(order)), rows)
+        for keys, rows in frame.groupby(list(GROUP), sort=False, dropna=False)
+    ]
+    return [rows for _, rows in sorted(parts, key=lambda part: part[0])]
+
+
 def _ranked(groups: Sequence[Group]) -> list[Group]:
     by_pattern: dict[str, list[Group]] = defaultdict(list)
     for group in groups:

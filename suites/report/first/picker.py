@@ -33,7 +33,7 @@ def _group(group: Group) -> dict[str, object]:
         steps.append([[names.index(one.name), float(f"{one.speedup:.2g}"), int(one.measured)] for one in ranked[:2]])
     return {
         "title": f"{group.title} ({group.size})",
-        "names": names,
+        "names": [one.label for one in group.members],
         "links": [break_even_anchor(one) for one in group.members],
         "end": group.end,
         "steps": steps,

@@ -11,7 +11,7 @@ from markupsafe import escape
 from sparsebench.suites.report.breakeven import BreakEven
 from sparsebench.suites.report.colours import Look
 from sparsebench.suites.report.first.chart import axis, chart
-from sparsebench.suites.report.first.groups import Chapter, Group, chapters_of, groups_of
+from sparsebench.suites.report.first.groups import Chapter, Group
 from sparsebench.suites.report.first.picker import picker_data
 from sparsebench.suites.report.first.sentences import html, plain, sentence, short, told
 from sparsebench.suites.report.first.trust_line import trust_line
@@ -54,17 +54,21 @@ class Screen:
 
 
 def first_screen(
-    frame: pd.DataFrame, found: Sequence[BreakEven], looks: Mapping[str, Look], error_rates: str | None = None
+    frame: pd.DataFrame,
+    found: Sequence[BreakEven],
+    chapters: Sequence[Chapter],
+    looks: Mapping[str, Look],
+    error_rates: str | None = None,
 ) -> Screen | Section:
     """Return the first screen, or a section that says why there is none.
 
     Args:
         frame: `Run.frame`.
         found: from `break_evens`.
+        chapters: of their groups.
         looks: of the representations.
         error_rates: of the machine, for the line of trust.
     """
-    chapters = chapters_of(groups_of(found, frame))
     if not chapters:
         return Section(anchor="answer", title="The answer", text=(UNJUDGED if len(frame) else NOTHING,))
     groups = [group for chapter in chapters for group in chapter.groups]

@@ -41,7 +41,7 @@ def sentence(group: Group) -> Words:
 
 def _named(group: Group, name: str) -> tuple[str, str]:
     member = next(one for one in group.members if one.representation == name)
-    return name + ("" if member.checked else " (not checked)"), break_even_anchor(member)
+    return member.label, break_even_anchor(member)
 
 
 def _begin(group: Group, part: Range) -> Words:
@@ -98,7 +98,7 @@ def html(words: Words) -> str:
 def short(group: Group) -> str:
     """Return who wins at 80 % in a few words, as what stands on a folded chapter."""
     found = winner(group, 0.8)
-    return f"{group.title}: {found.name if found else CONTROL}"
+    return f"{group.title}: {found.member.label if found else CONTROL}"
 
 
 def told(group: Group, level: float) -> str:
@@ -107,8 +107,8 @@ def told(group: Group, level: float) -> str:
     if winner(group, level) is None or not ranked:
         return CONTROL if level <= group.end else ""
     about = "" if ranked[0].measured else "≈ "
-    rest = f", next {ranked[1].name} {bare(ranked[0].speedup / ranked[1].speedup)}" if len(ranked) > 1 else ""
-    return f"{ranked[0].name} {about}{bare(ranked[0].speedup)}{rest}"
+    rest = f", next {ranked[1].member.label} {bare(ranked[0].speedup / ranked[1].speedup)}" if len(ranked) > 1 else ""
+    return f"{ranked[0].member.label} {about}{bare(ranked[0].speedup)}{rest}"
 
 
 def bare(ratio: float) -> str:
