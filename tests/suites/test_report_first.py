@@ -110,6 +110,14 @@ def test_what_lies_far_above_all_that_was_measured_is_not_told() -> None:
     assert "as far as it was measured" in plain(sentence(group))
 
 
+def test_far_below_the_levels_of_who_was_faster_at_each_nothing_is_told() -> None:
+    group = group_of(rows_of({0.8: 5.0, 0.95: 8.0}, **BLOCKS))
+    assert [(part.name, part.low) for part in ranges(group)] == [("", 0.0), ("torch-csr", pytest.approx(0.6))]
+    assert winner(group, 0.5) is None
+    said = ordinary(plain(sentence(group)))
+    assert said.startswith("Use torch-csr from about 60 % on (below 80 %). At 80 % torch-csr is 5.0× as fast as dense")
+
+
 def test_a_lead_within_noise_does_not_change_the_winner() -> None:
     one = searched(0.5, "block-sparse", **BLOCKS)
     other = searched(0.51, "planes", **BLOCKS)
