@@ -44,6 +44,7 @@ class Order:
         levels: sparsities to measure every curve at, or None to search for its break-even.
         time_s: seconds that the run may take, or None for as long as the search wants.
         visits: of a cell of a given level; None for as many as the profile says.
+        train: whether workloads train anew in the run what a short profile leaves to the kept studies.
     """
 
     suites: list[str]
@@ -58,6 +59,7 @@ class Order:
     levels: tuple[float, ...] | None = None
     time_s: float | None = None
     visits: int | None = None
+    train: bool = False
 
     def __post_init__(self) -> None:
         if self.time_s is not None and self.time_s < LEAST_S:
@@ -104,10 +106,9 @@ def run(order: Order, progress: Progress, agendas: dict[str, Agenda] | None = No
         PlanError: if there is nothing to run.
         RunFolderError: if the folder holds a run with other settings.
     """
-    agendas = agendas or {
-        suite: agenda(workload_of(suite), order.profile, order.representations, order.only, order.levels)
-        for suite in order.suites
-    }
+    if agendas is None:
+        asked = (order.profile, order.representations, order.only, order.levels)
+        agendas = {suite: agenda(workload_of(suite), *asked, train=order.train) for suite in order.suites}
     if not any(one.fixed or one.curves for one in agendas.values()):
         raise PlanError(f"expected --only to name cells, got {order.only!r}, which none of them holds")
     with order.out.locked():

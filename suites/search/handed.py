@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sparsebench.suites.cell import Case
-from sparsebench.suites.plan import PlanError, Planned
+from sparsebench.suites.plan import PlanError, Planned, all_cases
 from sparsebench.suites.workloads.problem import Workload
 
 
@@ -35,7 +35,7 @@ def read_cells(path: Path, workload: Workload, profile: str) -> list[Planned]:
         PlanError: if they are none of the workload's.
     """
     known: dict[str, Case] = {}
-    for case in workload.cases(profile):
+    for case in all_cases(workload, profile, train=True):
         known.setdefault(case.any_key, case)
     try:
         return [
