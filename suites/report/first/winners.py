@@ -60,7 +60,7 @@ def unseen(member: BreakEven, sparsity: float) -> bool:
     """Tell whether a sparsity lies far below all levels of a representation that was faster at each of them."""
     found = member.answer
     below = found.verdict == "open" and found.low == 0.0 and found.high < 1.0
-    return below and depth(sparsity) < depth(found.high) - BEYOND_ONE
+    return below and depth(sparsity) < depth(found.high) - BEYOND_ONE - 1e-9
 
 
 def faster(member: BreakEven, sparsity: float) -> bool:
