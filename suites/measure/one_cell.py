@@ -69,13 +69,13 @@ def measure(
             cell = _train(start, problem, benchmark, gauge)
         else:
             cell, samples = _attempt(start, problem, name, benchmark, gauge, earlier, weighed=weighed)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         cell = failed(start, error)
     stamp = datetime.now(UTC).isoformat(timespec="seconds")
     return dataclasses.replace(cell, threads=torch.get_num_threads(), finished_at=stamp), samples
 
 
-def failed(start: Cell, error: Exception) -> Cell:
+def failed(start: Cell, error: Exception | SystemExit) -> Cell:
     """Return the cell of an error, which a row tells in one line; its traceback goes into the worker's log.
 
     Raises:
