@@ -90,6 +90,9 @@ def run(
     time: Annotated[
         str | None, typer.Option(help="Time that the run may take, as 90s or 10m; default: 8m for quick.")
     ] = None,
+    train: Annotated[
+        bool, typer.Option(help="Train networks and dictionaries anew; quick shows kept studies, and checks one.")
+    ] = False,
     out: Annotated[Path | None, typer.Option(help="Run folder; one that exists is resumed.")] = None,
     data: Annotated[str | None, typer.Option(help="Folder with the four MNIST files; also SPARSEBENCH_DATA.")] = None,
     download: Annotated[bool, typer.Option(help="Download MNIST (11 MB) and use it.")] = False,
@@ -125,6 +128,7 @@ def run(
             cell_memory_bytes=None if cell_memory is None else _bytes(cell_memory),
             out=RunFolder(path=path.resolve()),
             only=only,
+            train=train,
             levels=None if levels is None else _levels(levels),
             time_s=_seconds(time) if time is not None else BUDGETS.get(profile) if levels is None else None,
         )

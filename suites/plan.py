@@ -32,7 +32,7 @@ class Planned:
         case: what to measure.
         representation: on which one.
         visit: how often it is to have been visited when it is done.
-        weigh: whether its build is timed and its memory weighed at the first visit; once a curve is enough.
+        weigh: whether its build is timed and its memory weighed, where that was not done; once a curve is enough.
         level_range: the lowest and the highest sparsity that its curve is searched at; None if it is not.
     """
 
@@ -130,7 +130,15 @@ def why_broken(suite: str, profile: str) -> str | None:
     return f"expected all cases to be of suite {suite}, got {', '.join(sorted(strange))}" if strange else None
 
 
-def plan(workload: Workload, profile: str, representations: list[str], only: str | None = None) -> list[Planned]:
+def all_cases(workload: Workload, profile: str, *, train: bool) -> list[Case]:
+    """Return the cases of a workload, with those that `--train` adds if it is asked for and the workload has some."""
+    more = getattr(workload, "trainings", None)
+    return [*workload.cases(profile), *(more(profile) if train and more is not None else [])]
+
+
+def plan(
+    workload: Workload, profile: str, representations: list[str], only: str | None = None, *, train: bool = False
+) -> list[Planned]:
     """Return the cells of a workload: the cases in order, each on every representation before the next.
 
     Args:
@@ -138,10 +146,11 @@ def plan(workload: Workload, profile: str, representations: list[str], only: str
         profile: "quick", "full" or "gpu".
         representations: names.
         only: keep the cells whose id holds this text, as "attention" or "|block-32x32|".
+        train: with the trainings that a short profile leaves to the kept studies.
     """
     cells = [
         Planned(case=case, representation=name)
-        for case in workload.cases(profile)
+        for case in all_cases(workload, profile, train=train)
         for name in (representations if case.representation is None else [case.representation])
     ]
     return [cell for cell in cells if only is None or only in cell.id]

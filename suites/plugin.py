@@ -147,6 +147,13 @@ def cell_runner(cell_id: str, benchmark: Any, request: pytest.FixtureRequest) ->
     return run
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-benchmark writes its JSON
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Weigh the last problem's cells."""
+    if _BENCH in session.config.stash:
+        session.config.stash[_BENCH].weigh()
+
+
 def pytest_benchmark_update_json(config: pytest.Config, benchmarks: list[Any], output_json: dict[str, Any]) -> None:
     """Put the machine's facts into pytest-benchmark's JSON too."""
     if _BENCH in config.stash:

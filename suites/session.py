@@ -16,11 +16,13 @@ from typing import Any
 
 import numpy as np
 
+from sparsebench.representations.registry import load
 from sparsebench.suites.cell import Case, Cell, blank
 from sparsebench.suites.measure import machine, processes, roof, surroundings
 from sparsebench.suites.measure.clocks import clock_for
 from sparsebench.suites.measure.fidelity import fingerprints
 from sparsebench.suites.measure.gauge import Gauge, ReferenceChoice
+from sparsebench.suites.measure.memory import weigh
 from sparsebench.suites.measure.one_cell import failed, measure
 from sparsebench.suites.measure.roof import Roof
 from sparsebench.suites.measure.timing import EFFORTS, Effort
@@ -126,8 +128,15 @@ class Bench:
         self._case: Case | None = None
         self._problem: Problem | Training | Exception | None = None
         self._prints: dict[str, int] = {}
-        # What the imports left is there to stay: out of the collector's sight, a collection before each cell takes
-        # microseconds instead of a sixth of a second.
+        self._unweighed: list[tuple[Cell, dict[str, Any]]] = []
+        self._running = processes.running()
+        self._settle()
+
+    def _settle(self) -> None:
+        """Put what is there to stay out of the collector's sight, so that a collection before each cell is quick.
+
+        Call it while no problem is held: what is frozen alive is never collected, should it become a cycle of garbage.
+        """
         gc.collect()
         gc.freeze()
 
@@ -135,6 +144,7 @@ class Bench:
         """Return the case made concrete, or why it cannot be; kept, as its cells come one after the other."""
         if self._case != case or self._problem is None:
             self._case, self._problem = case, None  # let go of the old one first: two large problems need not fit
+            self._settle()
             try:
                 self._problem = workload.problem(case, self.settings.device, self.settings.data)
             except Exception as error:  # costs the cells of that case, and no other
@@ -149,13 +159,15 @@ class Bench:
         has changed something this process ends, and the run goes on in a new one.
         """
         settings, out = self.settings, self.settings.out
+        if self._case != planned.case:
+            self.weigh()
         draft = blank(planned.case, planned.representation, settings.device, status="crashed", reason="in progress")
         if out is not None:
             with self._room():
                 out.begin(draft, time.time())
         samples = None
         problem = self.problem(workload, planned.case)
-        before, running = surroundings.noted(), processes.running()
+        before = surroundings.noted()
         if isinstance(problem, Exception):
             cell = dataclasses.replace(failed(draft, problem), threads=settings.threads)
         else:
@@ -169,9 +181,10 @@ class Bench:
                 cell = dataclasses.replace(draft, status="wrong", reason=reason, threads=settings.threads)
                 samples = None
                 self._case = None  # others get the problem as it was
+                self._unweighed.clear()  # they would be weighed on what it has become; a later visit does it
         if os.getpid() != self._process:
             os._exit(0)  # a plug-in forked, and this is the child: it measures nothing and writes nothing
-        left = processes.end(one for one in processes.running() if one not in running)
+        left = self._end_new()
         changes = surroundings.changed(before)
         if reason := _told(left, changes):
             cell, samples = dataclasses.replace(draft, status="wrong", reason=reason, threads=settings.threads), None
@@ -184,7 +197,40 @@ class Bench:
                 out.end()
             if changes and settings.lifeline is not None:
                 os._exit(CHANGED)  # at once: what was changed may be what an orderly end needs
+        if cell.status == "ok" and isinstance(problem, Problem) and planned.weigh and cell.workspace_bytes is None:
+            self._unweighed.append((cell, benchmark.extra_info))
         return cell
+
+    def weigh(self) -> None:
+        """Weigh the cells that the problem at hand was timed on, after all of them, and write them down again."""
+        cells, out = self._unweighed, self.settings.out
+        self._unweighed = []
+        if not cells or not isinstance(self._problem, Problem):
+            return
+
+        def begin(number: int) -> None:
+            if out is not None:
+                with self._room():
+                    out.begin(cells[number][0], time.time())
+
+        found = weigh(self._problem, [load(cell.representation) for cell, _ in cells], begin)
+        self._end_new()  # what a class leaves running its cell has told already
+        for (cell, told), weight in zip(cells, found, strict=True):
+            if isinstance(weight, Exception):
+                draft = blank(self._problem.case, cell.representation, cell.device, status="crashed", reason="weighing")
+                weighed = dataclasses.replace(failed(draft, weight), threads=cell.threads, profile=cell.profile)
+            else:
+                weighed = dataclasses.replace(cell, **dataclasses.asdict(weight))
+            told.update(finite(weighed.row()))
+            if out is not None:
+                with self._room():
+                    out.append(weighed)
+        if out is not None:
+            out.end()
+
+    def _end_new(self) -> list[str]:
+        """End the processes that have begun since this session did, and return their names."""
+        return processes.end(one for one in processes.running() if one not in self._running)
 
     def _keep(self, name: str, arrays: Mapping[str, np.ndarray]) -> None:
         """Store what the report draws."""

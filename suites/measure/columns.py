@@ -1,4 +1,4 @@
-"""Fill a cell's columns, step by step: what needs no clock, figures of merit, build and bytes, times."""
+"""Fill a cell's columns, step by step: what needs no clock, figures of merit, build, times."""
 
 from __future__ import annotations
 
@@ -12,9 +12,8 @@ import torch
 from sparsebench.representations.base import Representation
 from sparsebench.suites.cell import Cell
 from sparsebench.suites.measure.gauge import Earlier, Gauge
-from sparsebench.suites.measure.memory import weigh
 from sparsebench.suites.measure.timing import Effort, Timing
-from sparsebench.suites.workloads.problem import Action, Problem, Quality
+from sparsebench.suites.workloads.problem import Problem, Quality
 
 
 def facts(
@@ -56,18 +55,17 @@ def judged(cell: Cell, quality: Quality | None) -> Cell:
     )
 
 
-def built_and_weighed(
-    facts: Cell, problem: Problem, cls: type[Representation], action: Action, gauge: Gauge, earlier: Earlier | None
+def build_timed(
+    facts: Cell, problem: Problem, cls: type[Representation], gauge: Gauge, earlier: Earlier | None, *, weighed: bool
 ) -> Cell:
-    """Return the cell with the build timed and everything weighed; once is enough, as bytes do not drift."""
-    if earlier is not None:
-        known = earlier.cell
-        build_s, workspace, build_peak = known.build_time_s, known.workspace_bytes, known.build_peak_bytes
-    else:
+    """Return the cell with what an earlier visit found of build and bytes, which do not drift, or the build timed."""
+    known = earlier.cell if earlier is not None else facts
+    build_s = known.build_time_s
+    if build_s is None and weighed:
         build_s = _time_build(problem, cls, gauge.effort)
-        weight = weigh(problem, cls, action)
-        workspace, build_peak = weight.workspace_bytes, weight.build_peak_bytes
-    return dataclasses.replace(facts, build_time_s=build_s, workspace_bytes=workspace, build_peak_bytes=build_peak)
+    return dataclasses.replace(
+        facts, build_time_s=build_s, workspace_bytes=known.workspace_bytes, build_peak_bytes=known.build_peak_bytes
+    )
 
 
 def timed(facts: Cell, problem: Problem, timing: Timing, visits: int) -> Cell:

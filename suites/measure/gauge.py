@@ -15,21 +15,24 @@ from sparsebench.suites.workloads.problem import Action, Problem
 
 
 class ReferenceChoice:
-    """Remember which dense form of a problem is the fastest, so that every representation meets the same one."""
+    """Remember which dense form of a case is the fastest, so that every representation meets the same one.
+
+    Dense does as much at any sparsity: the form that is chosen at one level stays at the others.
+    """
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._problem: Problem | None = None
-        self._name = ""
+        self._chosen: dict[str, str] = {}
 
     def of(self, problem: Problem, earlier: str | None) -> tuple[str, Action]:
         """Return the name and the action of the fastest dense form; the one of an earlier visit stays."""
         references = dict(problem.references())
         if earlier in references:
             return earlier, references[earlier]
-        if self._problem is not problem:
-            self._problem, self._name = problem, fastest(references, self._clock)
-        return self._name, references[self._name]
+        key = f"{problem.case.suite}|{problem.case.any_key}|{problem.device}"
+        if self._chosen.get(key) not in references:
+            self._chosen[key] = fastest(references, self._clock)
+        return self._chosen[key], references[self._chosen[key]]
 
 
 Keeper = Callable[[str, Mapping[str, np.ndarray]], None]

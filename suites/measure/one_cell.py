@@ -26,7 +26,7 @@ from sparsebench.representations.registry import (
 from sparsebench.suites.cell import DTYPES, Cell, blank
 from sparsebench.suites.measure import roof
 from sparsebench.suites.measure.checked import checked
-from sparsebench.suites.measure.columns import built_and_weighed, facts, judged, timed
+from sparsebench.suites.measure.columns import build_timed, facts, judged, timed
 from sparsebench.suites.measure.fidelity import TOLERANCES, worst_error
 from sparsebench.suites.measure.gauge import Earlier, Gauge
 from sparsebench.suites.measure.roof import Roof
@@ -54,7 +54,7 @@ def measure(
         benchmark: pytest-benchmark's fixture.
         gauge: what to measure with.
         earlier: what earlier visits found; their rounds count along, and what they weighed is not weighed again.
-        weighed: whether to time the build and weigh its memory and the operation's at all.
+        weighed: whether to time the build, too; memory is weighed in a pass of its own.
 
     Returns:
         the cell with all visits in it, and the rounds of this one.
@@ -134,8 +134,7 @@ def _attempt(
     )
     with no_garbage_collection():
         samples = time_paired(benchmark, action, reference, gauge.clock, gauge.effort)
-        if weighed:
-            cell = built_and_weighed(cell, problem, cls, action, gauge, earlier)
+        cell = build_timed(cell, problem, cls, gauge, earlier, weighed=weighed)
     error, work = _judged_again(problem, action)
     if not error <= tolerance:
         reason = f"expected the same result after it was timed as before, got a relative error of {error:.3g}"

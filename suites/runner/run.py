@@ -46,6 +46,7 @@ class Order:
         levels: sparsities to measure every curve at, or None to search for its break-even.
         time_s: seconds that the run may take, or None for as long as the search wants.
         cell_memory_bytes: that a worker may hold, or None for SHARE of what is free when the run begins.
+        train: whether workloads train anew in the run what a short profile leaves to the kept studies.
     """
 
     suites: list[str]
@@ -60,6 +61,7 @@ class Order:
     levels: tuple[float, ...] | None = None
     time_s: float | None = None
     cell_memory_bytes: int | None = None
+    train: bool = False
 
     def __post_init__(self) -> None:
         if self.time_s is not None and self.time_s < LEAST_S:
@@ -110,10 +112,8 @@ def run(order: Order, progress: Progress) -> Counter[str]:
         PlanError: if there is nothing to run.
         RunFolderError: if the folder holds a run with other settings, or takes no more files.
     """
-    agendas = {
-        suite: agenda(workload_of(suite), order.profile, order.representations, order.only, order.levels)
-        for suite in order.suites
-    }
+    asked = (order.profile, order.representations, order.only, order.levels)
+    agendas = {suite: agenda(workload_of(suite), *asked, train=order.train) for suite in order.suites}
     if not any(one.fixed or one.curves for one in agendas.values()):
         raise PlanError(f"expected --only to name cells, got {order.only!r}, which none of them holds")
     with order.out.locked():
@@ -202,8 +202,9 @@ def _bury(order: Order, before: list[Planned], status: str, reason: str) -> str 
     """
     current, done = order.out.in_progress(), order.out.visits()
     visits = {cell.key(order.device): cell.visit for cell in before}
-    if current is not None and done.get(current[1].key, 0) >= visits.get(current[1].key, math.inf):
-        order.out.end()  # its row was written, and the worker ended before it said so
+    written = current is not None and done.get(current[1].key, 0) >= visits.get(current[1].key, math.inf)
+    if current is not None and written and current[1].status != "ok":
+        order.out.end()  # its row was written, and the worker ended before it said so; "ok" is one that is weighed
     elif current is not None:
         order.out.append(dataclasses.replace(current[1], status=status, reason=reason, **_stamp(order)))
         order.out.end()

@@ -42,7 +42,7 @@ class Tally:
         self._curves = {curve.key(order.device): curve for one in agendas.values() for curve in one.curves}
         self._last = EFFORTS[order.profile].visits
         self._tail = JournalTail(order.out)
-        self._begin, self._earlier = time.time(), self._made()
+        self._pass, self._begun = 1, (time.time(), self._made())
         self.answers: dict[str, Answer] = {}
         self._refused: set[str] = set()
 
@@ -71,11 +71,13 @@ class Tally:
         Args:
             number: of the pass, from 1.
         """
-        states, done = self._states(self._order.out.rows()), self._tail.visits()
+        states, done, visit_s = self._states(self._order.out.rows()), self._tail.visits(), self._visit_s()
+        if number != self._pass:
+            self._pass, self._begun = number, (time.time(), self._made())
         limited = self._until is not None and number > 1
         following = {name: list(known.following) for name, known in states.items()}
         if limited and self._until is not None:
-            room = max(1, int((self._until - time.time()) / self._visit_s()))
+            room = max(1, int((self._until - time.time()) / visit_s))
             share = min(1.0, room / max(1, sum(map(len, following.values()))))
             following = {name: cells[: math.ceil(share * len(cells))] for name, cells in following.items()}
         planned = {}
@@ -93,8 +95,10 @@ class Tally:
         return sum(1 if visits == FINAL else visits for visits in self._tail.visits().values())
 
     def _visit_s(self) -> float:
-        made = self._made() - self._earlier
-        return (time.time() - self._begin) / made if made > 0 else BEGUN_S
+        """Return what a visit of the pass before has cost, its workers' start included."""
+        begun, earlier = self._begun
+        made = self._made() - earlier
+        return (time.time() - begun) / made if made > 0 else BEGUN_S
 
     def tick(self) -> None:
         """Tell how far the run is."""

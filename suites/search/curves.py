@@ -73,6 +73,8 @@ def agenda(
     representations: list[str],
     only: str | None = None,
     levels: Sequence[float] | None = None,
+    *,
+    train: bool = False,
 ) -> Agenda:
     """Return the cells and the curves of a workload.
 
@@ -84,11 +86,13 @@ def agenda(
         representations: names.
         only: keep what holds this text; where that tells levels apart ("|0.9|") those cells are measured, not a curve.
         levels: measure every curve at these instead of searching; those that a pattern cannot have are left out.
+        train: with the trainings that a short profile leaves to the kept studies.
     """
     asked: Callable[[Case], tuple[float, ...]] | None = getattr(workload, "levels", None)
-    cells = plan(workload, profile, representations)
+    cells = plan(workload, profile, representations, train=train)
     if asked is None or profile == "gpu":
-        return Agenda(fixed=tuple(cell for cell in cells if only is None or only in cell.id), curves=())
+        chosen = [cell for cell in cells if only is None or only in cell.id]
+        return Agenda(fixed=tuple(_weighed_once(chosen) if profile == "quick" else chosen), curves=())
     fixed: list[Planned] = []
     curves: dict[tuple[Case, str], Curve] = {}
     for cell in cells:
@@ -111,6 +115,16 @@ def agenda(
     control = [one.at(nearest(one.levels, BEGIN)) for one in curves.values() if one.representation == CONTROL]
     searched = [one for one in curves.values() if one.representation != CONTROL]
     return Agenda(fixed=(*fixed, *control), curves=tuple(searched))
+
+
+def _weighed_once(cells: Iterable[Planned]) -> list[Planned]:
+    """Return cells of which one of each curve, the first, is weighed: weighing takes as long as timing."""
+    seen: set[str] = set()
+    found = []
+    for cell in cells:
+        found.append(dataclasses.replace(cell, weigh=cell.weigh and cell.any_id not in seen))
+        seen.add(cell.any_id)
+    return found
 
 
 def _grid(curves: Iterable[Curve], levels: Sequence[float]) -> list[Planned]:
@@ -160,12 +174,15 @@ def state(curves: Sequence[Curve], rows: Sequence[Row], device: str, most: int) 
     visits: dict[str, int] = {}
     closed: set[str] = set()
     refused: set[str] = set()
+    weighed: set[str] = set()
     cells: list[list[Point]] = []
     for row in rows:
         found = points_of(row)
         cells.append(found)
         points[curve_key(row)] += found
         visits[cell_key(dict(row))] = len(found)
+        if row.get("workspace_bytes") is not None:
+            weighed.add(curve_key(row))
         if row["status"] in FAILURES:
             closed.add(curve_key(row))
         elif row["status"] != "ok":
@@ -184,7 +201,7 @@ def state(curves: Sequence[Curve], rows: Sequence[Row], device: str, most: int) 
         if level is not None:
             visit = visits.get(curve.at(level).key(device), 0) + 1
             # those that win early come first: they are who the question is about
-            following.append((min(len(mine), 2), answers[key].order, curve.at(level, visit, weigh=not mine)))
+            following.append((min(len(mine), 2), answers[key].order, curve.at(level, visit, weigh=key not in weighed)))
     following.sort(key=lambda item: item[:2])
     return State(answers=answers, refused=frozenset(refused), following=tuple(cell for *_, cell in following))
 

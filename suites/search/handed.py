@@ -9,7 +9,7 @@ from pathlib import Path
 
 from sparsebench.suites.cell import Case
 from sparsebench.suites.files import write_whole
-from sparsebench.suites.plan import PlanError, Planned
+from sparsebench.suites.plan import PlanError, Planned, all_cases
 from sparsebench.suites.workloads.problem import Workload
 
 
@@ -36,7 +36,7 @@ def read_cells(path: Path, workload: Workload, profile: str) -> list[Planned]:
         PlanError: if they are none of the workload's.
     """
     known: dict[str, Case] = {}
-    for case in workload.cases(profile):
+    for case in all_cases(workload, profile, train=True):
         known.setdefault(case.any_key, case)
     try:
         return [

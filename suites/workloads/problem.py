@@ -215,3 +215,10 @@ class TellingWorkload(Workload, Protocol):
             run: the run, its frame holding the rows of this suite alone.
             looks: colours by representation, as in all other figures.
         """
+
+
+class TrainingWorkload(Workload, Protocol):
+    """A workload that ships what its trainings give, so that a short profile need not train."""
+
+    def trainings(self, profile: str) -> list[Case]:
+        """Return the cases that `sparsebench run --train` adds to those of a profile; cheap, loads no data."""

@@ -65,8 +65,7 @@ def net_problem(kind: type[NetProblem], trained: Trained, digits: Images) -> Net
 
 
 def test_cases() -> None:
-    for profile in ("quick", "full"):
-        found = workload.cases(profile)
+    for profile, found in (("quick", workload.trainings("quick")), ("full", workload.cases("full"))):
         assert len({case.key for case in found}) == len(found)
         assert {case.suite for case in found} == {"sparse_cnn"}
         timed = [case for case in found if case.operation != "train"]
@@ -77,7 +76,7 @@ def test_cases() -> None:
         assert {case.seed for case in found} == set(range(plans.SEEDS[profile]))
         assert len(found) - len(timed) == plans.SEEDS[profile] * len(plans.plans(profile))
         assert {case.sparsity for case in timed} <= {case.sparsity for case in found if case.operation == "train"}
-    assert workload.cases("gpu") == []
+    assert workload.cases("gpu") == workload.trainings("gpu") == workload.trainings("full") == []
     with pytest.raises(ValueError, match="expected a profile of"):
         workload.cases("slow")
 
@@ -91,7 +90,7 @@ def test_full_list_has_what_is_compared() -> None:
 
 
 def test_problems_of_cases() -> None:
-    case = next(case for case in workload.cases("quick") if case.operation == "train")
+    case = next(case for case in workload.trainings("quick") if case.operation == "train")
     problem = workload.problem(case, "cpu", None)
     assert isinstance(problem, CnnTraining)
     assert (problem.settings.images, problem.settings.epochs) == (4_000, 5)

@@ -28,7 +28,7 @@ from sparsebench.suites.workloads.sparse_coding.notebook.conserved_flow import S
 from sparsebench.suites.workloads.sparse_coding.notebook.loops import epoch_numpy
 from sparsebench.suites.workloads.sparse_coding.notebook.training import FlowTraining
 
-QUICK = workload.cases("quick")
+QUICK = workload.trainings("quick")
 FULL = workload.cases("full")
 FLOW = "conserved flow f=0.0001"
 LEVELS = coding_cases.LEVELS["full"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -15,6 +16,7 @@ from sparsebench.suites.workloads.problem import Quality
 from sparsebench.suites.workloads.sparse_coding.model_problems import MAIN
 from sparsebench.suites.workloads.sparse_coding.solvers.code_layouts import strided
 from sparsebench.suites.workloads.sparse_coding.trained import TrainedCoder
+from sparsebench.suites.workloads.studies.read import coding_rows
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -26,12 +28,14 @@ class Codes:
         dictionary: W (N, d).
         error: what comes back from the loss, (n, d).
         figures: of the model that gave the codes, on all test images; None for random ones.
+        metric: what the main one of them is called.
     """
 
     code: Tensor
     dictionary: Tensor
     error: Tensor
     figures: Mapping[str, float | None] | None = None
+    metric: str = MAIN["digits"]
 
 
 def learned_codes(trained: TrainedCoder, images: Tensor) -> Codes:
@@ -74,7 +78,23 @@ def _quality(codes: Codes) -> Quality | None:
     if codes.figures is None:
         return None
     value = codes.figures[MAIN["digits"]]
-    return Quality(value=float("nan") if value is None else value, metric=MAIN["digits"], figures=codes.figures)
+    return Quality(value=float("nan") if value is None else value, metric=codes.metric, figures=codes.figures)
+
+
+def kept_codes(count: int, units: int, pixels: int, active: int, seed: int) -> Codes:
+    """Draw codes as `random_codes` does, with the figures of the kept study's model of so many active units.
+
+    How long decoding takes depends on how many entries a row has and how they are spread, not on what was learned.
+
+    Raises:
+        ValueError: if the study has no such model.
+    """
+    name = f"topk-autoencoder N={units} k={active}"
+    found = [row["figures"] for row in coding_rows() if row["workload"] == name]
+    if not found:
+        raise ValueError(f"expected {name} in the kept study, got none; make it anew")
+    drawn = random_codes(count, units, pixels, active, seed)
+    return dataclasses.replace(drawn, figures=found[0], metric=f"kept {MAIN['digits']}")
 
 
 class DecodeCodes(MatmulProblem):

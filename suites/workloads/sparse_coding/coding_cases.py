@@ -9,6 +9,9 @@ from sparsebench.suites.workloads.sparse_coding import plans
 from sparsebench.suites.workloads.sparse_coding.notebook.conserved_flow import FLOWS
 from sparsebench.suites.workloads.sparse_coding.plans import Plan
 from sparsebench.suites.workloads.sparse_coding.record import notebook_settings
+from sparsebench.suites.workloads.sparse_coding.short import CHECK
+from sparsebench.suites.workloads.sparse_coding.short import SETTINGS as CHECKED
+from sparsebench.suites.workloads.studies.check import OPERATION
 
 SUITE = "sparse_coding"
 UNITS = 100
@@ -39,18 +42,22 @@ RANDOM_SHAPES: dict[str, tuple[tuple[int, int], ...]] = {
     "gpu": ((10_000, 32), (131_072, 32), (131_072, 256)),
 }
 """(N, k) of them, each with 1,024 images of 784 pixels."""
+KEPT = "kept codes of {model} N={units}"
+"""Workload of codes with as many entries a row as a model of the kept study has, each row's places drawn."""
+KEPT_LEVELS: tuple[int, ...] = (50, 14, 3)
+"""k of the TopK autoencoders with N = UNITS whose codes are timed so."""
 RANDOM_OPERATIONS: tuple[str, ...] = ("decode", "decode_backward")
 
 
 def cases(profile: str) -> list[Case]:
     """Return the cases of a profile.
 
-    The notebook's two trainings and its loop; every model, encoding, decoding and both, each in the one representation
-    that suits its codes; then codes in every representation: those of conserved flow and of a TopK autoencoder at every
-    sparsity, and random ones of a large dictionary.
-
-    quick: N = 100, 256 images, trainings of a second. full: 1,024 images, several levels a model, patches of natural
-    images, N up to 10,000. gpu: decoding with a large dictionary alone.
+    quick: the short check, and decoding of codes as the kept study's models have them, in every representation, which
+    needs no training.
+    full: the notebook's two trainings and its loop; every model at several levels, encoding, decoding and both, each in
+    the one representation that suits its codes; patches of natural images; then codes in every representation: those
+    of conserved flow and of TopK autoencoders at every sparsity, and random ones of a large dictionary; N up to 10,000.
+    gpu: decoding with a large dictionary alone.
 
     Raises:
         ValueError: if the profile is unknown.
@@ -59,7 +66,35 @@ def cases(profile: str) -> list[Case]:
         raise ValueError(f"expected a profile of {', '.join(PROFILES)}, got {profile!r}")
     if profile == "gpu":
         return _random(profile)
-    trainings = [
+    return _kept() if profile == "quick" else [*_trained(profile), *_random(profile)]
+
+
+def trainings(profile: str) -> list[Case]:
+    """Return the cases that `--train` adds: for quick N = 100, trainings of a second; full trains anyway."""
+    return _trained(profile) if profile == "quick" else []
+
+
+def _kept() -> list[Case]:
+    check = _case(CHECK.label, OPERATION, (CHECKED.images, CHECKED.units, PIXELS), None, "dense")
+    batch = MODEL_BATCH["quick"]
+    return [
+        check,
+        *(_case(kept_name(plan), "decode", (batch, plan.units, PIXELS), sparsity(plan)) for plan in kept_plans()),
+    ]
+
+
+def kept_plans() -> list[Plan]:
+    """Return the models of the kept study whose codes are timed in every representation, the fullest codes first."""
+    return [plan for k in KEPT_LEVELS for plan in plans.held() if plan.level == k]
+
+
+def kept_name(plan: Plan) -> str:
+    """Return the workload of codes like those of a kept model; its sparsity says which k."""
+    return KEPT.format(model=plan.short, units=plan.units)
+
+
+def _trained(profile: str) -> list[Case]:
+    learned = [
         _case(flow_name(s.flow), "train", (s.epochs * s.images, s.units, PIXELS), None, "dense")
         for s in notebook_settings(profile)
     ]
@@ -75,7 +110,7 @@ def cases(profile: str) -> list[Case]:
         _case(plan.workload, AGAINST, model_shape(plan, MODEL_BATCH[profile], AGAINST), None, plan.holder)
         for plan in plans.pursued(profile)
     ]
-    return [*trainings, loop, *models, *against, *_flow(profile), *_topk(profile), *_random(profile)]
+    return [*learned, loop, *models, *against, *_flow(profile), *_topk(profile)]
 
 
 def flow_name(flow: float) -> str:

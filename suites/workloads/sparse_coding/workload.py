@@ -23,6 +23,7 @@ from sparsebench.suites.workloads.sparse_coding.chapter.section import chapter
 from sparsebench.suites.workloads.sparse_coding.code_problems import (
     CODE_PROBLEMS,
     Codes,
+    kept_codes,
     learned_codes,
     random_codes,
 )
@@ -38,7 +39,10 @@ from sparsebench.suites.workloads.sparse_coding.coding_cases import (
     cases,
     codes_name,
     flow_name,
+    kept_name,
+    kept_plans,
     sparsity,
+    trainings,
 )
 from sparsebench.suites.workloads.sparse_coding.images import images
 from sparsebench.suites.workloads.sparse_coding.model_problems import MODEL_PROBLEMS
@@ -53,9 +57,11 @@ from sparsebench.suites.workloads.sparse_coding.notebook.problems import (
 )
 from sparsebench.suites.workloads.sparse_coding.notebook.training import FlowTraining
 from sparsebench.suites.workloads.sparse_coding.plans import Plan
+from sparsebench.suites.workloads.sparse_coding.short import CHECK
 from sparsebench.suites.workloads.sparse_coding.trained import trained as trained_coder
+from sparsebench.suites.workloads.studies.check import CheckTraining
 
-__all__ = ["cases", "chapter", "problem"]
+__all__ = ["cases", "chapter", "problem", "trainings"]
 
 CLEAR_GAP = 1e-4
 """The least distance of drives between the last entry kept and the first one dropped: float32 rounds them by 1e-5."""
@@ -74,6 +80,13 @@ def problem(case: Case, device: str, data: Path | None) -> Problem | Training:
         ValueError: if the case is none of this suite's.
         Exception: whatever a model raises that cannot be trained; that is its own cells' matter.
     """
+    if case.workload == CHECK.label:
+        return CheckTraining(case, device, CHECK)
+    for plan in kept_plans():
+        if (kept_name(plan), sparsity(plan)) == (case.workload, case.sparsity):
+            count, units, pixels = case.shape
+            codes = kept_codes(count, units, pixels, round(plan.level or 0.0), case.seed)
+            return CODE_PROBLEMS[_operation(case, ("decode",))](case, device, codes)
     flows = {flow_name(flow): flow for flow in FLOWS}
     if case.workload in flows:
         return _flow_problem(case, device, data, flows[case.workload])

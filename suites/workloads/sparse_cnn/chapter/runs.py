@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparsebench.suites.report.artifacts import read_artifacts
+from sparsebench.suites.workloads.studies import read
 
 FILES = "sparse_cnn-*.npz"
 DENSE, NARROW = "dense", "narrow"
@@ -25,6 +26,7 @@ class Trained:
         method, pattern, data: what was trained, on which images.
         sparsity, rho, winners: rho is None without a penalty; winners is 1 where every plane may be on.
         seed, epochs: of the training.
+        seen: images seen in it, all epochs together; NaN where a file does not tell.
         parameters: stored.
         planes: share of the planes of all convolutions that are stored.
         accuracy: on the test images after the last epoch, in [0, 1].
@@ -42,6 +44,7 @@ class Trained:
     winners: float
     seed: int
     epochs: float
+    seen: float
     parameters: float
     planes: float
     accuracy: float
@@ -66,6 +69,11 @@ class Setting:
     """
 
     runs: tuple[Trained, ...]
+
+    @property
+    def seen(self) -> float:
+        """Return how many images a training saw, NaN where the files do not tell."""
+        return self.one.seen
 
     @property
     def one(self) -> Trained:
@@ -116,8 +124,21 @@ def read_trained(folder: Path) -> tuple[list[Setting], list[str]]:
             notes.append(f"{name} cannot be read ({why}): left out")
             continue
         found.setdefault(one.key, {})[one.seed] = one
+    return _settings(found), notes
+
+
+def kept_trained() -> list[Setting]:
+    """Return the trainings of the kept study, by setting."""
+    found: dict[tuple[object, ...], dict[int, Trained]] = {}
+    for arrays in read.cnn_trainings():
+        one = trained_of(arrays)
+        found.setdefault(one.key, {})[one.seed] = one
+    return _settings(found)
+
+
+def _settings(found: Mapping[tuple[object, ...], Mapping[int, Trained]]) -> list[Setting]:
     settings = [Setting(runs=tuple(run for _, run in sorted(by_seed.items()))) for by_seed in found.values()]
-    return sorted(settings, key=lambda setting: setting.one.key), notes
+    return sorted(settings, key=lambda setting: setting.one.key)
 
 
 class _LackingError(ValueError):
@@ -160,6 +181,7 @@ def trained_of(arrays: dict[str, np.ndarray]) -> Trained:
         winners=winners if math.isfinite(winners) else 1.0,
         seed=int(seed),
         epochs=_number(arrays, "epochs"),
+        seen=_number(arrays, "seen"),
         parameters=_number(arrays, "parameters"),
         planes=_number(arrays, "planes"),
         accuracy=accuracy[-1],

@@ -15,11 +15,18 @@ from sparsebench.suites.workloads.sparse_cnn.chapter.figures import (
     penalty_figures,
     plane_pictures,
 )
+from sparsebench.suites.workloads.sparse_cnn.chapter.joined import joined_figures, joined_text
 from sparsebench.suites.workloads.sparse_cnn.chapter.pareto import pareto_figures, pareto_table, timed_cells
-from sparsebench.suites.workloads.sparse_cnn.chapter.runs import Setting, read_trained, seeds
+from sparsebench.suites.workloads.sparse_cnn.chapter.runs import Setting, kept_trained, read_trained, seeds
 from sparsebench.suites.workloads.sparse_cnn.chapter.step import step_table, step_text
 from sparsebench.suites.workloads.sparse_cnn.chapter.tables import accuracy_table, contest_table, contest_text, contests
+from sparsebench.suites.workloads.studies import read
+from sparsebench.suites.workloads.studies.check import told, warned
 
+KEPT = (
+    "Accuracy hardly depends on the machine: this run trained nothing of its own, and shows the kept study {}. "
+    "`sparsebench run --train` learns anew."
+)
 EMPTY = "A layer without any plane still runs, and hands on its bias alone: {}."
 
 
@@ -27,10 +34,18 @@ def chapter(run: Run, looks: Mapping[str, Look]) -> tuple[Section | None, list[s
     """Return the chapter, None if nothing was trained or timed, and a note for each file that cannot be read."""
     frame = run.frame
     settings, notes = read_trained(run.folder)
+    kept = [] if settings else kept_trained()
+    settings = settings or kept
     timed = timed_cells(frame)
-    if timed.empty and not settings:
+    rows = frame.to_dict("records")
+    if kept and not rows:
         return None, notes
+    notes += warned(rows)
     text, tables, pictures = [], [], []
+    if kept:
+        text.append(KEPT.format(read.source("sparse_cnn").text))
+        text += [line for line in (told(rows), joined_text(frame)) if line is not None]
+        pictures += joined_figures(frame, kept, looks)
     if settings:
         against = contests(settings)
         text += [

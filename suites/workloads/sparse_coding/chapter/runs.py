@@ -14,6 +14,7 @@ import pandas as pd
 
 from sparsebench.suites.report.artifacts import read_artifacts
 from sparsebench.suites.report.pictures import Array
+from sparsebench.suites.workloads.studies import read
 
 FILES = "sparse_coding-*.npz"
 OPERATIONS: tuple[str, ...] = ("encode", "decode", "reconstruct")
@@ -121,6 +122,31 @@ def models(frame: pd.DataFrame, learned: Sequence[Learned]) -> list[ModelFacts]:
         for workload in workloads
     ]
     return [one for one in found if one.figures]
+
+
+def kept_models() -> list[ModelFacts]:
+    """Return the models of the kept study, with the files of those that are shown."""
+    shown = {str(arrays["workload"]): Learned(name=name, arrays=arrays) for name, arrays in read.coding_shown()}
+    return [
+        ModelFacts(
+            workload=row["workload"],
+            model=row["model"],
+            data=row["data"],
+            units=float(row["units"]),
+            figures=_numbers({**row["figures"], "encode_s": row["encode_s"], "decode_s": row["decode_s"]}),
+            spread=math.nan,
+            seeds=1,
+            times={},
+            learning_s=float(row["seconds"]),
+            shown=(shown[row["workload"]],) if row["workload"] in shown else (),
+        )
+        for row in read.coding_rows()
+    ]
+
+
+def kept_flows() -> list[Learned]:
+    """Return the learning curves of the notebook's network in the kept study."""
+    return [Learned(name=f"f={flow:g}", arrays={"curve": curve}) for flow, curve in read.flow_curves().items()]
 
 
 def _facts(workload: str, cells: pd.DataFrame, files: Sequence[Learned]) -> ModelFacts:

@@ -25,15 +25,29 @@ from sparsebench.suites.workloads.sparse_coding.chapter.figures import (
 )
 from sparsebench.suites.workloads.sparse_coding.chapter.runs import (
     Learned,
+    kept_flows,
+    kept_models,
     models,
     read_learned,
     representatives,
 )
 from sparsebench.suites.workloads.sparse_coding.chapter.tables import learned_table, models_table, quality_table
+from sparsebench.suites.workloads.sparse_coding.coding_cases import kept_name, kept_plans
+from sparsebench.suites.workloads.studies import read
+from sparsebench.suites.workloads.studies.check import OPERATION, told, warned
 
 NEAR = 1.1
 """Trivial figures whose ratio is less than this lie on one line of text."""
 
+KEPT = (
+    "Reconstruction hardly depends on the machine: this run trained nothing of its own, and shows the kept study {}, "
+    "one seed a model. Codes with as many active units as its TopK autoencoders have are decoded here, so their times "
+    "are this run's; times in brackets are the study's. `sparsebench run --train` learns anew."
+)
+NONE_TIMED = (
+    "No kept codes were timed in this run, so reconstruction stands alone; time them with: sparsebench run --suite "
+    "sparse_coding"
+)
 TRIVIAL: tuple[str, ...] = ("all_zero", "median_image", "pca_100")
 """Figures that the learning curves are drawn against."""
 
@@ -42,10 +56,15 @@ def chapter(run: Run, looks: Mapping[str, Look]) -> tuple[Section | None, list[s
     """Return the chapter, None if nothing was learned or judged, and a note for each file that cannot be read."""
     frame = run.frame
     learned, notes = read_learned(run.folder)
-    judged = frame[(frame["status"] == "ok") & frame["quality"].notna()]
-    if judged.empty and not learned:
+    rows = frame.to_dict("records")
+    judged = frame[(frame["status"] == "ok") & frame["quality"].notna() & (frame["operation"] != OPERATION)]
+    trained = models(frame, learned)
+    kept = not learned and not trained and any(row["operation"] == OPERATION for row in rows)
+    if judged.empty and not learned and not kept:
         return None, notes
-    family, notebook = models(frame, learned), [one for one in learned if one.workload is None]
+    notes += warned(rows)
+    family = kept_models() if kept else trained
+    notebook = kept_flows() if kept else [one for one in learned if one.workload is None]
     shown = representatives(family)
     drawn = [*activity_figures(family), *learning_figure(shown), *cost_figures(frame, looks)]
     curve = _learning(notebook)
@@ -55,19 +74,23 @@ def chapter(run: Run, looks: Mapping[str, Look]) -> tuple[Section | None, list[s
     drawn += model_pictures(shown)
     held = judged[~judged["workload"].isin({one.workload for one in family})]
     tables = [models_table(family)] if family else []
-    tables += [learned_table(notebook)] if notebook else []
+    tables += [learned_table(notebook)] if notebook and not kept else []
     if not held.empty:
         tables.append(quality_table(held))
         decoded = held[held["sparsity"].notna() & (held["operation"] == "decode")]
-        drawn += [
+        joined = [
             _quality(rows, f"{workload}: {metric}", looks)
             for (workload, metric), rows in decoded.groupby(["workload", "quality_metric"], sort=False, dropna=False)
             if rows["sparsity"].nunique() > 1
         ]
+        drawn = [*joined, *drawn] if kept else [*drawn, *joined]
     text = [
         "L1 is the sum of |image − reconstruction| over the pixels, a mean over images; lower is better. "
         "The trivial rows say what no learning at all would reach."
     ]
+    if kept:
+        lines = (KEPT.format(read.source("sparse_coding").text), told(rows), _untimed(frame))
+        text = [*text, *(line for line in lines if line is not None)]
     section = Section(
         anchor="sparse-coding",
         title="Sparse coding of digits",
@@ -78,6 +101,18 @@ def chapter(run: Run, looks: Mapping[str, Look]) -> tuple[Section | None, list[s
         pictures_first=not family,
     )
     return section, notes
+
+
+def _untimed(frame: pd.DataFrame) -> str | None:
+    """Say in one line which representations have no time of decoding kept codes here, and why; None if all have."""
+    mine = frame[frame["workload"].isin([kept_name(plan) for plan in kept_plans()])]
+    timed = mine[(mine["status"] == "ok") & (mine["time_s"] > 0)]
+    if timed.empty:
+        return NONE_TIMED
+    reasons = mine.groupby("representation", sort=False)["reason"].first()
+    lacking = [name for name in order(mine["representation"]) if name not in set(timed["representation"])]
+    told_of = "; ".join(f"{name} ({reasons[name]})" for name in lacking)
+    return f"Without a time of decoding kept codes here: {told_of}." if lacking else None
 
 
 def _failed(frame: pd.DataFrame) -> list[str]:

@@ -1,0 +1,1 @@
+"""Ship the kept studies of quality with the package, and check that they hold here."""
