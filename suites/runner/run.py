@@ -16,6 +16,7 @@ from typing import Any
 
 from sparsebench.suites.cell import FAILURES, blank, cell_key
 from sparsebench.suites.measure import machine, processes, roof
+from sparsebench.suites.measure.timing import EFFORTS
 from sparsebench.suites.plan import OUTSIDE, PlanError, Planned, suites, workload_of
 from sparsebench.suites.runner.journal import RunFolder, RunFolderError
 from sparsebench.suites.runner.progress import Progress
@@ -136,6 +137,8 @@ def _run(order: Order, agendas: dict[str, Agenda], progress: Progress) -> Counte
         passes += 1
         planned = tally.plan(passes)
         if not any(_pending(cells, order) for cells in planned.values()):
+            if passes < EFFORTS[order.profile].visits:
+                continue  # a resumed run has this pass behind it, and not the next
             break  # nothing is planned, or only what a visit adds nothing to
         for suite in agendas:
             # the first time a suite learns where to begin from those before it
