@@ -24,6 +24,7 @@ from sparsebench.suites.runner.tally import Tally
 from sparsebench.suites.runner.worker import how_it_died, run_worker
 from sparsebench.suites.search.curves import Agenda, agenda
 from sparsebench.suites.search.handed import write_cells
+from sparsebench.suites.selftest.kept import known as known_selftest
 from sparsebench.suites.session import CHANGED, FULL, TOLD
 
 MARKED = ("profile", "threads", "data")
@@ -47,6 +48,7 @@ class Order:
         levels: sparsities to measure every curve at, or None to search for its break-even.
         time_s: seconds that the run may take, or None for as long as the search wants.
         cell_memory_bytes: that a worker may hold, or None for SHARE of what is free when the run begins.
+        visits: of a cell of a given level; None for as many as the profile says.
         train: whether workloads train anew in the run what a short profile leaves to the kept studies.
     """
 
@@ -62,6 +64,7 @@ class Order:
     levels: tuple[float, ...] | None = None
     time_s: float | None = None
     cell_memory_bytes: int | None = None
+    visits: int | None = None
     train: bool = False
 
     def __post_init__(self) -> None:
@@ -99,12 +102,17 @@ LEAST_S = 20.0
 """A worker takes seconds to start, and compiles."""
 
 
-def run(order: Order, progress: Progress) -> Counter[str]:
+def run(order: Order, progress: Progress, agendas: dict[str, Agenda] | None = None) -> Counter[str]:
     """Measure every cell of the order as often as the profile says, and search every curve for its break-even.
 
     A pass goes over all suites, each in a new process, before any is visited again: what a process or a few noisy
     minutes do to a number then shows in its interval. What the next pass measures follows from the journal alone, so
     that a run that is resumed goes on as if nothing had happened.
+
+    Args:
+        order: what to run.
+        progress: told how far it is.
+        agendas: what each suite is to measure; by default what its workload plans for the order.
 
     Returns:
         how many cells of this order have each status.
@@ -113,8 +121,9 @@ def run(order: Order, progress: Progress) -> Counter[str]:
         PlanError: if there is nothing to run.
         RunFolderError: if the folder holds a run with other settings, or takes no more files.
     """
-    asked = (order.profile, order.representations, order.only, order.levels)
-    agendas = {suite: agenda(workload_of(suite), *asked, train=order.train) for suite in order.suites}
+    if agendas is None:
+        asked = (order.profile, order.representations, order.only, order.levels)
+        agendas = {suite: agenda(workload_of(suite), *asked, train=order.train) for suite in order.suites}
     if not any(one.fixed or one.curves for one in agendas.values()):
         raise PlanError(f"expected --only to name cells, got {order.only!r}, which none of them holds")
     with order.out.locked():
@@ -137,7 +146,7 @@ def _run(order: Order, agendas: dict[str, Agenda], progress: Progress) -> Counte
         passes += 1
         planned = tally.plan(passes)
         if not any(_pending(cells, order) for cells in planned.values()):
-            if passes < EFFORTS[order.profile].visits:
+            if passes < (order.visits or EFFORTS[order.profile].visits):
                 continue  # a resumed run has this pass behind it, and not the next
             break  # nothing is planned, or only what a visit adds nothing to
         for suite in agendas:
@@ -255,6 +264,7 @@ def _mark(order: Order) -> None:
         if (was := known.get("cpu")) not in (None, facts["cpu"]):
             raise RunFolderError(f"expected {order.out.path} to be resumed on {was}; choose another --out")
         facts["started_at"] = known.get("started_at") or facts["started_at"]
+    facts["selftest"] = known_selftest(order.threads)
     facts["roof"] = (
         roof.known(known, order.device, order.threads) or roof.measure(order.device, order.threads)
     ).noted()
