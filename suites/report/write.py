@@ -51,6 +51,11 @@ def write_report(run: Path) -> Path:
     return page
 
 
+def as_markdown(run: Run) -> str:
+    """Return a run's report as Markdown."""
+    return in_markdown(run, *sections(run))
+
+
 def sections(run: Run) -> tuple[list[Section], list[str]]:
     """Return the chapters of a report and the notes of everything that was read."""
     frame, palette = run.frame, looks(run.frame["representation"])
