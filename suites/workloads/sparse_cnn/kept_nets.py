@@ -50,9 +50,9 @@ PLANES: tuple[KeptPlan, ...] = tuple(
 )
 """Of ten seeds each."""
 ELEMENTS: tuple[KeptPlan, ...] = tuple(
-    KeptPlan(method="magnitude", pattern="element", sparsity=level, seen=plans.MEDIUM) for level in plans.LEVELS[-1:]
+    KeptPlan(method="magnitude", pattern="element", sparsity=level, seen=plans.MEDIUM) for level in plans.LEVELS
 )
-"""Of three seeds."""
+"""Of three seeds each."""
 
 
 def trainings(plan: KeptPlan) -> list[dict[str, np.ndarray]]:
