@@ -40,7 +40,7 @@ def test_the_installed_wheel_holds_every_file() -> None:
         "sparsebench/" + str(file.relative_to(ROOT))
         for folder in tree()
         for file in folder.iterdir()
-        if file.suffix in (".py", ".md", ".html", ".css", ".ini", ".typed", ".gz")
+        if file.suffix in (".py", ".md", ".html", ".css", ".js", ".ini", ".typed", ".gz")
     }
     assert wanted - held == set()
     assert not [path for path in held if path.startswith(ROOFED)]  # no bare top-level package

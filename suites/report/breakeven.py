@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from sparsebench.representations.registry import BUILTIN
 from sparsebench.suites.cell import CONTROL
 from sparsebench.suites.report.trust import mark_row, weakest
 from sparsebench.suites.search.answer import Answer, answer, noise_of, points_of
@@ -16,6 +17,10 @@ from sparsebench.suites.search.fit import Noise
 
 GROUP: tuple[str, ...] = ("suite", "workload", "operation", "shape", "dtype", "device", "pattern")
 """Columns that say what was asked; levels that any representation has in a group are expected of every other."""
+
+CHECKED = "ok"
+"""What the column `checked` says of a representation that passed the cheap part of `check`."""
+UNCHECKED = "not checked"
 
 BUILD = "build"
 """What the column `kernel` says where the operation stands on the build alone."""
@@ -34,6 +39,8 @@ class BreakEven:
         best_at: its sparsity.
         builds: True if the operation itself builds the representation, which dense does not have to.
         trust: the weakest trust mark of the two levels around the answer.
+        checked: False if it did not pass the cheap part of `check`, or is somebody else's and was never asked to.
+        cells: key and sparsity of each of its cells, ascending in sparsity.
     """
 
     suite: str
@@ -51,6 +58,13 @@ class BreakEven:
     best_at: float | None
     builds: bool
     trust: str
+    checked: bool = True
+    cells: tuple[tuple[str, float], ...] = ()
+
+    @property
+    def label(self) -> str:
+        """Return the representation's name, marked where it is not checked."""
+        return self.representation if self.checked else f"{self.representation} ({UNCHECKED})"
 
 
 def break_evens(frame: pd.DataFrame) -> list[BreakEven]:
@@ -90,7 +104,23 @@ def _of(keys: dict[str, str], name: str, rows: pd.DataFrame, expected: set[float
         best_at=best_at,
         builds=bool((rows["kernel"] == BUILD).any()),
         trust=weakest([mark_row(row) for row in around]),
+        checked=not unchecked(rows, name),
+        cells=tuple((str(key), float(level)) for key, level in rows["sparsity"].sort_values().items()),
     )
+
+
+def unchecked(rows: pd.DataFrame, name: str) -> str:
+    """Return why a representation counts as not checked, "" if it passed, or is our own and nothing was found.
+
+    Args:
+        rows: cells of the representation.
+        name: its name.
+    """
+    said = [value for value in rows["checked"] if isinstance(value, str) and value] if "checked" in rows else []
+    wrong = [value for value in said if value != CHECKED]
+    if wrong:
+        return wrong[0]
+    return "" if said or name in BUILTIN else UNCHECKED
 
 
 def _ends(records: list[dict[Hashable, Any]], pattern: str) -> tuple[float, float]:

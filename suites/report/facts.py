@@ -1,74 +1,17 @@
-"""Write the chapters beside time: bytes, error, what ran."""
+"""Write the chapters of error, and of what ran."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import pandas as pd
-import seaborn as sns
-from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator
 
-from sparsebench.suites.cell import CONTROL
+from sparsebench.suites.report.anchors import cell_anchor
 from sparsebench.suites.report.chapters import NO_NUMBERS
-from sparsebench.suites.report.colours import INK, Look, order
-from sparsebench.suites.report.crossing import crossing
-from sparsebench.suites.report.figures import BYTES, curves, plain, svg
-from sparsebench.suites.report.headline import heat
-from sparsebench.suites.report.table import Picture, Section, Table, Value, figure, without_constants, words
+from sparsebench.suites.report.colours import order
+from sparsebench.suites.report.table import Section, Table, Value, figure, words
 from sparsebench.suites.text import NONE, SPACE, significant, times
 
-EQUAL = 1e-9
-"""Added to stored ÷ dense: as many bytes as dense is not smaller than dense."""
 
-
-def bytes_section(frame: pd.DataFrame, looks: Mapping[str, Look]) -> Section:
-    """Return stored bytes over sparsity relative to dense, and from which sparsity on they are fewer."""
-    known = frame[(frame["stored_bytes"] > 0) & (frame["dense_bytes"] > 0) & frame["sparsity"].notna()]
-    known = known.assign(bytes_ratio=known["stored_bytes"] / known["dense_bytes"])
-    # bytes do not depend on what is done with them: one figure for all operations on the same tensor
-    same = ["suite", "workload", "shape", "dtype", "pattern", "representation", "sparsity"]
-    known = known.drop_duplicates(same, keep="last")
-    drawn = []
-    for _, rows in known.groupby(["suite", "workload", "shape", "dtype"], sort=False, dropna=False):
-        row = rows.iloc[0]
-        text = f"{row['workload']}: {times(row['shape'])}, {row['dtype']}"
-        drawn.append(Picture(html=svg(curves(rows, BYTES, looks), "stored bytes over sparsity"), caption=text))
-    return Section(
-        anchor="bytes",
-        title="Stored bytes over sparsity",
-        text=(
-            "Values and indices as they are really held, divided by the bytes of the dense tensor; below the dashed "
-            "line is smaller than dense. Bytes are counted, not estimated: they need no trust mark. "
-            "Representations that hold the same bytes lie on one line; the table tells them apart.",
-        )
-        if drawn
-        else (NO_NUMBERS,),
-        tables=(_smaller(known),) if drawn else (),
-        pictures=tuple(drawn),
-        legend=bool(drawn),
-    )
-
-
-def _smaller(rows: pd.DataFrame) -> Table:
-    names = [name for name in order(rows["representation"]) if name != CONTROL]
-    body = []
-    for keys, group in rows.groupby(["suite", "pattern", "dtype"], sort=False):
-        values = [words(key) for key in keys]
-        for name in names:
-            heaviest = group[group["representation"] == name].groupby("sparsity")["bytes_ratio"].max()
-            found = crossing(zip(map(float, heaviest.index), 1.0 / (heaviest + EQUAL), strict=True))
-            style = heat(found.verdict, found.sparsity) if found.sparsity is not None else "heat-none"
-            values.append(figure(found.short, found.order, style))
-        body.append(tuple(values))
-    table = Table(
-        title="Smaller than dense from", head=("suite", "pattern", "dtype", *names), rows=tuple(body),
-        note="The largest of the shapes at each sparsity counts.",
-    )  # fmt: skip
-    return without_constants(table, ("suite", "dtype"))
-
-
-def error_section(frame: pd.DataFrame, looks: Mapping[str, Look]) -> Section:
+def error_section(frame: pd.DataFrame) -> Section:
     """Return the largest relative error of each representation and type, against its tolerance."""
     judged = frame[frame["relative_error"].notna()]
     rows = []
@@ -80,7 +23,9 @@ def error_section(frame: pd.DataFrame, looks: Mapping[str, Look]) -> Section:
             over = used is not None and used > 100
             where = f"{worst['operation']} {times(worst['shape'])}, {worst['pattern']}"
             rows.append((
-                words(name), words(dtype), figure(significant(worst["relative_error"], 2), worst["relative_error"]),
+                words(name), words(dtype), figure(
+                    significant(worst["relative_error"], 2), worst["relative_error"], href=cell_anchor(worst.name)
+                ),
                 figure(significant(worst["tolerance"], 2), worst["tolerance"]),
                 figure(NONE if used is None else f"{significant(used, 2)}{SPACE}%", used, "bad" if over else ""),
                 words(where), figure(str(len(mine)), len(mine)),
@@ -95,37 +40,7 @@ def error_section(frame: pd.DataFrame, looks: Mapping[str, Look]) -> Section:
         if rows
         else (NO_NUMBERS,),
         tables=(Table(title="Largest relative error", head=head, rows=tuple(rows)),) if rows else (),
-        pictures=(_errors(judged, looks),) if rows else (),
     )
-
-
-def _errors(judged: pd.DataFrame, looks: Mapping[str, Look]) -> Picture:
-    names = order(judged["representation"])
-    floor = judged.loc[judged["relative_error"] > 0, "relative_error"].min()
-    floor = floor / 3 if floor == floor else 1e-17
-    dots = judged.assign(shown=judged["relative_error"].clip(lower=floor))
-    drawing = Figure(figsize=(9.2, 0.26 * len(names) + 1.1), layout="constrained")
-    axes = drawing.subplots()
-    sns.stripplot(
-        data=dots, x="shown", y="representation", hue="representation", order=names, hue_order=names, legend=False,
-        palette={name: looks[name].colour for name in names}, size=3.5, alpha=0.7, jitter=False, ax=axes,
-    )  # fmt: skip
-    axes.set_xscale("log")
-    for tolerance, cells in judged.groupby("tolerance"):
-        axes.axvline(float(str(tolerance)), color=INK, linewidth=1, linestyle=(0, (4, 3)), alpha=0.7)
-        label = f"tolerance of {', '.join(dict.fromkeys(cells['dtype']))}"
-        axes.annotate(
-            label, (float(str(tolerance)), 1.0), xycoords=("data", "axes fraction"), xytext=(-3, 2), ha="right",
-            textcoords="offset points", fontsize=8, color=INK,
-        )  # fmt: skip
-    axes.minorticks_off()
-    axes.xaxis.set_major_locator(LogLocator(base=10, numticks=10))
-    axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0e}".replace("e-0", "e-"))
-    axes.set_xlabel("relative error", color=INK, fontsize=9)
-    axes.set_ylabel("")
-    plain(axes, INK)
-    exact = " An error of exactly 0 stands at the left edge." if (judged["relative_error"] == 0).any() else ""
-    return Picture(html=svg(drawing, "relative error"), caption=f"Relative error of every cell.{exact}")
 
 
 def kernels_section(frame: pd.DataFrame) -> Section:

@@ -185,5 +185,7 @@ def svg(figure: Figure, title: str) -> str:
     text = re.sub(r'<g id="[^"]*"', "<g", text)
     text = re.sub(r"'DejaVu Sans'[^;\"]*", "system-ui, sans-serif", text)
     text = text.replace(INK, "currentColor")
+    text = re.sub(r"-?\d+\.\d{2,}", lambda found: f"{float(found[0]):.1f}".removesuffix(".0"), text)
+    text = re.sub(r">\s+<", "><", text)
     label = re.sub(r'[<>&"]', " ", title)
     return text.replace("<svg ", f'<svg role="img" aria-label="{label}" ', 1)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pandas as pd
 
 from sparsebench.suites.cell import STATUSES
-from sparsebench.suites.report.chapters import interval, share, trust
+from sparsebench.suites.report.anchors import cell_anchor, command
+from sparsebench.suites.report.breakeven import unchecked
+from sparsebench.suites.report.chapters import case_words, interval, name_words, share, trust
 from sparsebench.suites.report.colours import order
-from sparsebench.suites.report.table import Section, Table, Value, figure, without_constants, words
+from sparsebench.suites.report.table import Section, Table, Value, figure, words
 from sparsebench.suites.report.trust import mark_row
 from sparsebench.suites.text import NONE, count, known, ratio, seconds, significant, size, times
 
@@ -102,34 +105,37 @@ def _fact(name: str, value: Any) -> str:
 
 
 def cells_section(frame: pd.DataFrame) -> Section:
-    """Return every cell in short; cells.csv has all columns."""
+    """Return every cell in short, with the command that measures it again; cells.csv has all columns."""
     head = (
-        "workload", "operation", "shape", "dtype", "device", "pattern", "sparsity", "representation", "status",
-        "speed-up", "95 % interval", "trust", "efficiency", "time", "stored", "fill", "workspace", "build peak",
-        "error", "useful GFLOP/s",
+        "what", "pattern", "sparsity", "representation", "status", "speed-up", "95 % interval", "trust", "ε", "time",
+        "dense", "stored", "workspace", "build peak", "error",
     )  # fmt: skip
-    rows = tuple(_cell(row) for row in frame.to_dict("records"))
-    table = Table(title=count(len(frame), "cell"), head=head, rows=rows, folded=True)
+    checks = {str(name): unchecked(rows, str(name)) for name, rows in frame.groupby("representation", sort=False)}
+    rows = tuple(_cell(row, checks[row["representation"]]) for row in frame.to_dict("records"))
+    table = Table(
+        title=count(len(frame), "cell"), head=head, rows=rows, folded=True, anchors=tuple(map(cell_anchor, frame.index))
+    )
     return Section(
         anchor="cells",
         title="Every cell",
         text=("All columns, with full precision, are in cells.csv; results/README.md says what each one means.",),
-        tables=(without_constants(table, ("dtype", "device")),) if rows else (),
+        tables=(table,) if rows else (),
     )
 
 
-def _cell(row: Mapping[Any, Any]) -> tuple[Value, ...]:
+def _cell(row: Mapping[Any, Any], unchecked: str) -> tuple[Value, ...]:
     level = row["sparsity"] if known(row["sparsity"]) else row["achieved_sparsity"]
     style = "" if row["status"] == "ok" else f"status {row['status']}"
-    status = words(row["status"], style=style)
+    reason = row["reason"] if isinstance(row["reason"], str) else ""
     return (
-        words(row["workload"]), words(row["operation"]), words(times(row["shape"])), words(row["dtype"]),
-        words(row["device"]), words(row["pattern"]), share(level), words(row["representation"]), status,
+        dataclasses.replace(case_words(row), command=command(row)), words(row["pattern"]), share(level),
+        name_words(row["representation"], unchecked), words(row["status"], hint=reason, style=style),
         figure(ratio(row["speedup"]), row["speedup"]), figure(interval(row), row["speedup_low"]), trust(mark_row(row)),
         figure(significant(row["efficiency"], 2), row["efficiency"]),
-        figure(seconds(row["time_s"]), row["time_s"]), figure(size(row["stored_bytes"]), row["stored_bytes"]),
-        figure(significant(row["fill"]), row["fill"]), figure(size(row["workspace_bytes"]), row["workspace_bytes"]),
+        figure(seconds(row["time_s"]), row["time_s"]),
+        figure(seconds(row["reference_time_s"]), row["reference_time_s"]),
+        figure(size(row["stored_bytes"]), row["stored_bytes"]),
+        figure(size(row["workspace_bytes"]), row["workspace_bytes"]),
         figure(size(row["build_peak_bytes"]), row["build_peak_bytes"]),
         figure(significant(row["relative_error"], 2), row["relative_error"]),
-        figure(significant(row["useful_gflops"]), row["useful_gflops"]),
     )  # fmt: skip

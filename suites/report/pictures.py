@@ -6,13 +6,15 @@ import base64
 import io
 import math
 
-import matplotlib.image
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 Array = NDArray[np.float64]
 GAP = 1
 """Pixels between tiles."""
+SHADES = 48
+"""Of grey: as many as the eye tells apart in a tile, and a third fewer bytes than 256."""
 
 
 def tiles(images: Array, columns: int, *, own_scale: bool) -> Array:
@@ -53,10 +55,14 @@ def img(sheet: Array, title: str, scale: int = 2) -> str:
         title: what a screen reader says.
         scale: page pixels for one of the sheet's.
     """
-    level = np.where(np.isnan(sheet), 0.0, sheet)
-    rgba = np.stack([level, level, level, np.where(np.isnan(sheet), 0.0, 1.0)], axis=-1)
+    gap = np.isnan(sheet)
+    shades = np.where(gap, SHADES, (np.nan_to_num(sheet) * (SHADES - 1)).round()).astype(np.uint8)
+    picture = Image.fromarray(shades, mode="P")
+    picture.putpalette(
+        [value for shade in (*np.linspace(0, 255, SHADES).round().astype(int), 0) for value in [shade] * 3]
+    )
     buffer = io.BytesIO()
-    matplotlib.image.imsave(buffer, (rgba * 255).round().astype(np.uint8), format="png")
+    picture.save(buffer, format="png", optimize=True, transparency=SHADES)
     data = base64.b64encode(buffer.getvalue()).decode("ascii")
     height, width = (scale * pixels for pixels in sheet.shape)
     return (

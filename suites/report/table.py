@@ -7,6 +7,9 @@ from dataclasses import dataclass
 
 from sparsebench.suites.text import count
 
+OPEN_ROWS = 12
+"""Longer tables are shown closed."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Value:
@@ -17,12 +20,18 @@ class Value:
         sort: what sorting goes by; None puts it last, whichever way.
         style: CSS classes, "number" for right-aligned figures.
         hint: shown when the pointer rests on it.
+        href: where it leads to inside the page, without "#"; "" for nowhere.
+        command: what measures it again, folded beneath the text.
+        links: pairs (text, address inside the page), behind the text.
     """
 
     text: str
     sort: float | str | None = None
     style: str = ""
     hint: str = ""
+    href: str = ""
+    command: str = ""
+    links: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +44,8 @@ class Table:
         rows: each as long as head.
         note: a line above it.
         brief: rows that Markdown shows at most; None for all.
-        folded: shown closed in HTML, and left out of Markdown.
+        folded: left out of Markdown; in HTML it is closed, as every table longer than OPEN_ROWS.
+        anchors: the address of each row inside the page, as many as rows; () for none.
     """
 
     title: str
@@ -44,6 +54,12 @@ class Table:
     note: str = ""
     brief: int | None = None
     folded: bool = False
+    anchors: tuple[str, ...] = ()
+
+    @property
+    def closed(self) -> bool:
+        """Tell whether the page shows it closed."""
+        return self.folded or len(self.rows) > OPEN_ROWS
 
     @property
     def numeric(self) -> tuple[bool, ...]:
@@ -56,6 +72,8 @@ class Table:
         wrong = [row for row in self.rows if len(row) != len(self.head)]
         if wrong:
             raise ValueError(f"expected rows of {len(self.head)} values in table {self.title!r}, got {len(wrong[0])}")
+        if self.anchors and len(self.anchors) != len(self.rows):
+            raise ValueError(f"expected {len(self.rows)} anchors in table {self.title!r}, got {len(self.anchors)}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +101,7 @@ class Section:
         pictures: in order.
         legend: True if the pictures need the legend of representations.
         pictures_first: True if they stand before the tables.
+        shown: pictures that are shown at once; the rest are closed.
     """
 
     anchor: str
@@ -92,6 +111,7 @@ class Section:
     pictures: tuple[Picture, ...] = ()
     legend: bool = False
     pictures_first: bool = False
+    shown: int = 1000
 
 
 def without_constants(table: Table, names: tuple[str, ...]) -> Table:
@@ -111,15 +131,15 @@ def without_constants(table: Table, names: tuple[str, ...]) -> Table:
     )
 
 
-def words(text: object, hint: str = "", style: str = "") -> Value:
+def words(text: object, hint: str = "", style: str = "", href: str = "") -> Value:
     """Return a value that sorts by its text; style "long" lets it run over several lines."""
-    return Value(text=str(text), sort=str(text), hint=hint, style=style)
+    return Value(text=str(text), sort=str(text), hint=hint, style=style, href=href)
 
 
-def figure(text: str, sort: float | None, style: str = "", hint: str = "") -> Value:
+def figure(text: str, sort: float | None, style: str = "", hint: str = "", href: str = "") -> Value:
     """Return a value that sorts by a number."""
     missing = sort is None or sort != sort  # NaN is not itself
-    return Value(text=text, sort=None if missing else sort, style=f"number {style}".strip(), hint=hint)
+    return Value(text=text, sort=None if missing else sort, style=f"number {style}".strip(), hint=hint, href=href)
 
 
 def markdown(table: Table) -> str:

@@ -20,7 +20,8 @@ def neighbour(name: str) -> ModuleType:
     return module
 
 
-sys.modules["command_line"] = neighbour("command_line")  # imported by name: it is functions, not what a test is given
+for helper in ("command_line", "report_rows"):  # imported by name: they are functions, not what a test is given
+    sys.modules[helper] = neighbour(helper)
 
 
 @pytest.fixture(scope="session")

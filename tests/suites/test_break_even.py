@@ -1,41 +1,25 @@
-"""What the report reckons: break-even, trust, the headline; and what its figures and words look like."""
+"""What the report reckons: break-even and trust; and what its figures and words look like."""
 
 from __future__ import annotations
 
 import math
-import re
 
 import numpy as np
 import pytest
 from matplotlib.markers import MarkerStyle
+from report_rows import rows_of
 
-from sparsebench.representations.pattern import Pattern
-from sparsebench.suites.cell import Case, blank
 from sparsebench.suites.report.breakeven import break_evens
 from sparsebench.suites.report.colours import OWN, looks
 from sparsebench.suites.report.crossing import crossing
-from sparsebench.suites.report.facts import bytes_section
 from sparsebench.suites.report.figures import SPEEDUP, curves, positions, thinned
-from sparsebench.suites.report.headline import heat, matrices, sentences
+from sparsebench.suites.report.heat import heat
 from sparsebench.suites.report.journal import frame_of
+from sparsebench.suites.report.memory import memory_section
 from sparsebench.suites.report.pictures import tiles
 from sparsebench.suites.report.table import Table, markdown, words
 from sparsebench.suites.report.trust import half_width, mark, weakest
 from sparsebench.suites.text import percent, ratio, seconds, significant, size
-
-
-def rows_of(levels: dict[float, float | None], name: str = "torch-csr", **changes: object) -> list[dict[str, object]]:
-    """Return rows of one group: ok where there is a speed-up, with an interval of ±10 %, else a failure."""
-    rows = []
-    for level, speedup in levels.items():
-        case = Case(suite="matmul", workload="layer", operation="matmul", shape=(8, 8, 8),
-                    pattern=Pattern(kind="element"), sparsity=level)  # fmt: skip
-        row = blank(case, name, "cpu", status="oom", reason="no memory").row()
-        if speedup is not None:
-            row |= {"status": "ok", "reason": None, "speedup": speedup, "speedup_low": speedup / 1.1,
-                    "speedup_high": speedup * 1.1, "rounds": 20, "time_spread": 0.02}  # fmt: skip
-        rows.append(row | changes)
-    return rows
 
 
 def test_break_even_is_interpolated_in_the_logarithm() -> None:
@@ -121,42 +105,6 @@ def test_trust_marks() -> None:
     assert weakest([""]) == ""
 
 
-def test_the_headline_names_the_first_to_beat_dense_and_what_nothing_beats() -> None:
-    blocked = {"pattern": "block 32×32"}
-    frame = frame_of(
-        rows_of({0.5: 0.1, 0.99: 0.8})
-        + rows_of({0.7: 0.7, 0.8: 1.1, 0.9: 2.0, 0.95: 4.0}, name="torch-bsr", **blocked)
-        + rows_of({0.5: 0.25, 0.9: 2.0}, name="block-sparse", **blocked)
-        + rows_of({0.05: 1.5, 0.9: 8.0}, name="planes", **blocked)
-    )
-    [sentence] = sentences(break_evens(frame))
-    assert re.search(r"block 32×32 – planes from 0.% on", sentence)
-    assert re.search(r"Nothing beats dense.*element \(99.%\)", sentence)
-    [matrix] = matrices(break_evens(frame))
-    assert matrix.head == ("pattern", "planes", "block-sparse", "torch-csr", "torch-bsr")
-    values = {row[0].text: [value.text.replace("\N{NO-BREAK SPACE}", " ") for value in row[1:]] for row in matrix.rows}
-    assert values["element"] == ["–", "–", "not up to 99 %", "–"]
-    assert values["block 32×32"][:3] == ["from 0 %", "open", "–"]
-    assert re.fullmatch(r"7[5-9] %", values["block 32×32"][3])
-    assert "heat-0" in matrix.rows[1][1].style
-    assert "heat-2" in matrix.rows[1][4].style
-
-
-def test_the_matrix_shows_the_middle_of_several_shapes() -> None:
-    rows = [
-        row
-        for shape, levels in {
-            (8, 8, 8): {0.05: 2.0},
-            (16, 8, 8): {0.7: 0.7, 0.75: 1.0, 0.8: 1.3, 0.9: 2.5},
-            (32, 8, 8): {0.99: 0.5},
-        }.items()
-        for row in rows_of(levels, shape=list(shape))
-    ]
-    [matrix] = matrices(break_evens(frame_of(rows)))
-    text = matrix.rows[0][1].text.replace("\N{NO-BREAK SPACE}", " ")
-    assert re.fullmatch(r"7\d % \(from 0 % … not up to 99 %\)", text)
-
-
 def test_heat_has_a_step_for_every_sparsity() -> None:
     assert [heat("crosses", level) for level in (0.0, 0.6, 0.61, 0.9, 0.97, 0.98, 1.0)] == [
         "heat-0", "heat-0", "heat-1", "heat-3", "heat-4", "heat-5", "heat-5",
@@ -206,8 +154,9 @@ def test_bytes_equal_to_dense_are_not_smaller() -> None:
         for row in rows_of({0.5: 1.0, 0.9: 1.0})
     ]
     frame = frame_of(same + less)
-    [table] = bytes_section(frame, looks(frame["representation"])).tables
-    values = dict(zip(table.head, (value.text for value in table.rows[0]), strict=True))
+    [table] = memory_section(frame, looks(frame["representation"])).tables
+    assert table.head == ("representation", "element")
+    values = {name.text: value.text for name, value in table.rows}
     assert values["dense-masked"] == "never"
     # stored ÷ dense falls from 2 to 0.4: log 2 of log 5, over 0.4 of sparsity
     assert values["torch-csr"].startswith(f"{100 * (0.5 + 0.4 * math.log(2) / math.log(5)):.0f}")

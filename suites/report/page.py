@@ -1,0 +1,72 @@
+"""Write a report's chapters as one HTML page that loads nothing and reads without JavaScript too."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from sparsebench.suites.report.anchors import colour, mark_id
+from sparsebench.suites.report.colours import Look, swatch
+from sparsebench.suites.report.first.screen import Screen
+from sparsebench.suites.report.table import Section, Value
+
+HERE = Path(__file__).resolve().parent
+
+
+def page(
+    title: str, lead: str, notes: Sequence[str], first: Screen | None, chapters: Sequence[Section],
+    looks: Mapping[str, Look],
+) -> str:  # fmt: skip
+    """Return the page.
+
+    Args:
+        title: heading.
+        lead: the line beneath it.
+        notes: of what was read.
+        first: the first screen; None where there is nothing to tell.
+        chapters: in order.
+        looks: of the representations.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(HERE), autoescape=True, trim_blocks=True, lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )  # fmt: skip
+    environment.filters |= {"brackets": brackets, "attributes": attributes}
+    return environment.get_template("report.html").render(
+        title=title,
+        lead=lead,
+        notes=notes,
+        first=first,
+        sections=chapters,
+        css=(HERE / "report.css").read_text(encoding="utf-8"),
+        script=(HERE / "report.js").read_text(encoding="utf-8"),
+        marks={name: {**swatch(look), "id": mark_id(name), "ink": colour(name)} for name, look in looks.items()},
+    )
+
+
+def brackets(text: str) -> list[str]:
+    """Split "70 % (50 % … never)" into its number and what stands in brackets."""
+    found = re.fullmatch(r"([^(]+) \((.+)\)", text)
+    return list(found.groups()) if found else [text]
+
+
+def attributes(value: Value) -> dict[str, Any]:
+    """Return the attributes of a table's td; what sorts as it reads needs none for it."""
+    found: dict[str, Any] = {}
+    styles = ["n" if style == "number" else style for style in value.style.split()]
+    if styles:
+        found["class"] = " ".join(styles)
+    if value.sort is None:
+        found["data-s"] = ""
+    elif isinstance(value.sort, str):
+        if value.sort != value.text:
+            found["data-s"] = value.sort
+    elif f"{value.sort:g}" != value.text:
+        found["data-s"] = f"{value.sort:.4g}"
+    if value.hint:
+        found["title"] = value.hint
+    return found
