@@ -13,10 +13,12 @@ from sparsebench.suites.report.compare import MACHINE_FACTS
 from sparsebench.suites.report.inventory import flat
 from sparsebench.suites.report.journal import ReportError, Run, read_run
 from sparsebench.suites.report.moved import POINTS, Moved, curve_key
+from sparsebench.suites.report.page import page
 from sparsebench.suites.report.table import Section, Table, Value, escape, figure, markdown, without_constants, words
 from sparsebench.suites.text import NONE, count, percent, ratio, times
 
 Key = tuple[str, ...]
+TITLE = "sparsebench · runs side by side"
 UNNAMED = "unknown processor"
 CONSTANT: tuple[str, ...] = ("operation", "workload", "shape", "dtype", "device")
 """Columns that are told once where they say the same in every row."""
@@ -94,10 +96,15 @@ def side_by_side(folders: Sequence[Path]) -> tuple[list[Section], list[str]]:
     return sections, notes
 
 
+def in_html(sections: Sequence[Section], notes: Sequence[str]) -> str:
+    """Return chapters as one HTML page that loads nothing."""
+    return page(TITLE, "", notes, None, sections, {})
+
+
 def in_markdown(sections: Sequence[Section], notes: Sequence[str]) -> str:
     """Return chapters as one page of GitHub's Markdown, with every row."""
     parts = [
-        "# sparsebench · runs side by side",
+        f"# {TITLE}",
         *(["\n".join(f"- {escape(note)}" for note in notes)] if notes else []),
     ]
     for section in sections:

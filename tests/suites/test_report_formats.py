@@ -168,6 +168,10 @@ def test_real_runs_of_two_machines_stand_side_by_side(tmp_path: Path) -> None:
     text = (tmp_path / "both.md").read_text(encoding="utf-8")
     assert "| cpu | AMD EPYC | Intel(R) Xeon(R) Processor |" in text
     assert text.count("| matmul ") > 100
+    assert asked(EPYC, XEON, "--format", "html", "--out", tmp_path / "both.html").exit_code == 0
+    page = (tmp_path / "both.html").read_text(encoding="utf-8")
+    assert "<h1>sparsebench · runs side by side</h1>" in page
+    assert page.count("<tr") > 190
 
 
 def test_a_run_without_facts_or_levels_has_a_column_all_the_same(tmp_path: Path) -> None:
@@ -188,7 +192,10 @@ def test_a_run_without_facts_or_levels_has_a_column_all_the_same(tmp_path: Path)
     [
         (["{run}", "--format", "pdf"], "expected --format html, md, csv, parquet, svg, got 'pdf'"),
         (["{run}", "{none}"], "expected a folder with cells.jsonl, got {none}, which does not exist"),
-        (["{run}", "{run}", "--format", "csv"], "expected --format md for several runs, got csv; or name one run"),
+        (
+            ["{run}", "{run}", "--format", "csv"],
+            "expected --format md or html for several runs, got csv; or name one run",
+        ),
         (["{run}", "--out", "{none}"], "expected --out with another format, got html"),
         (["{run}", "--format", "md", "--out", "{run}"], "expected to write {run}, got IsADirectoryError"),
         (
