@@ -44,10 +44,7 @@ def given(folders: Sequence[Path], form: str | None, out: Path | None) -> str:
     if form == "parquet":
         run = read_run(folders[0])
         return f"cells: {_parquet(run.frame, out or run.folder / PARQUET)}\n"
-    if len(folders) > 1:
-        text = TOGETHER[form](*side_by_side(folders))
-    else:
-        text = _text(read_run(folders[0]), form)
+    text = TOGETHER[form](*side_by_side(folders)) if len(folders) > 1 else _text(read_run(folders[0]), form)
     if out is None:
         return text
     try:

@@ -194,7 +194,7 @@ def test_a_run_without_facts_or_levels_has_a_column_all_the_same(tmp_path: Path)
         (["{run}", "{none}"], "expected a folder with cells.jsonl, got {none}, which does not exist"),
         (
             ["{run}", "{run}", "--format", "csv"],
-            "expected --format md or html for several runs, got csv; or name one run",
+            "expected --format md or html for several runs, got csv; or",
         ),
         (["{run}", "--out", "{none}"], "expected --out with another format, got html"),
         (["{run}", "--format", "md", "--out", "{run}"], "expected to write {run}, got IsADirectoryError"),
