@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 import sys
+import tempfile
 import warnings
 from datetime import datetime
 from enum import IntEnum
@@ -212,6 +213,29 @@ def compare(
         refuse(f"expected --fail-on {', '.join(found.counts)}, got {fail_on!r}")
     console.print(found)
     raise typer.Exit(Exit.FAILED_CELLS if fail_on is not None and found.counts[fail_on] else Exit.DONE)
+
+
+@app.command()
+def selftest(
+    time: Annotated[str, typer.Option(help="Time that it may take, as 5m; longer finds smaller differences.")] = "6m",
+    threads: Annotated[int | None, typer.Option(help="For torch, numba and BLAS alike; default: all cores.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Run folder for its journal; default: a passing one.")] = None,
+) -> None:
+    """Measure how often `compare` is wrong here, and which slow-downs it finds; later runs on this machine use it."""
+    from sparsebench.suites.measure import machine
+    from sparsebench.suites.runner import progress
+    from sparsebench.suites.runner.journal import RunFolderError
+    from sparsebench.suites.selftest import run as tried
+
+    try:
+        chosen = machine.chosen_threads(threads)
+        machine.set_threads(chosen)
+        with tempfile.TemporaryDirectory(prefix="sparsebench-selftest-") as thrown, progress.shown(console) as tell:
+            found = tried.selftest((out or Path(thrown) / "run").resolve(), chosen, _seconds(time), tell)
+    except (plan.PlanError, RunFolderError, ValueError) as error:
+        refuse(error)
+    for line in tried.told(found):
+        console.print(line)
 
 
 @app.command()

@@ -67,7 +67,7 @@ def describe(device: str, threads: int) -> dict[str, Any]:
     """Return the facts that a number depends on: processor, memory, threads, libraries, commit, GPU and driver."""
     memory = psutil.virtual_memory()
     return {
-        "cpu": _cpu_name(),
+        "cpu": cpu_name(),
         "cores": psutil.cpu_count(logical=False),
         "logical_cores": psutil.cpu_count(logical=True),
         "threads": threads,
@@ -97,7 +97,8 @@ def device_problem(device: str) -> str | None:
     return None
 
 
-def _cpu_name() -> str:
+def cpu_name() -> str:
+    """Return what the processor calls itself."""
     with suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
             if line.startswith("model name"):

@@ -41,7 +41,7 @@ class Effort:
 
 EFFORTS: dict[str, Effort] = {
     "gpu": Effort(visits=1, budget_s=0.04, min_rounds=5, max_rounds=12, min_sample_s=0.0005),
-    "quick": Effort(visits=3, budget_s=0.045, min_rounds=5, max_rounds=12, min_sample_s=0.001),
+    "quick": Effort(visits=3, budget_s=0.06, min_rounds=5, max_rounds=16, min_sample_s=0.001),
     "full": Effort(visits=5, budget_s=0.5, min_rounds=8, max_rounds=40, min_sample_s=0.002),
 }
 """By profile, the least first. gpu has one visit: each new process loads or compiles every kernel again."""

@@ -16,13 +16,11 @@ from rich.text import Text
 from sparsebench.suites.report.colours import order
 from sparsebench.suites.report.inventory import flat
 from sparsebench.suites.report.journal import Run, read_run
-from sparsebench.suites.report.moved import Moved, differences, moved, told
+from sparsebench.suites.report.moved import Moved, differences, moved, share_told
 from sparsebench.suites.report.table import Table, figure, markdown, words
+from sparsebench.suites.report.verdict import FACTOR, VERDICTS, WITHIN, change, factor_of
+from sparsebench.suites.search.answer import noise_of, points_of
 from sparsebench.suites.text import bare_percent, count, known, ratio, significant, times
-
-VERDICTS: tuple[str, ...] = ("same", "faster", "slower", "unclear")
-WITHIN = 0.10
-"""A ratio this near to 1 is the same."""
 
 QUALITY_WITHIN = 0.01
 """A figure of merit this near, relative to the first run's, is the same: another order of sums moves it less."""
@@ -67,6 +65,7 @@ class Comparison:
         warnings: lines about what makes the runs hard to compare.
         quality_changes: (key, metric, in a, in b) where a figure of merit is not the same.
         curves: those that both runs answered, farthest apart first; two searches share few cells, but all curves.
+        factor: how many standard errors make a difference.
     """
 
     name_a: str
@@ -79,6 +78,7 @@ class Comparison:
     warnings: tuple[str, ...]
     quality_changes: tuple[tuple[str, str, float, float], ...] = ()
     curves: tuple[Moved, ...] = ()
+    factor: float = FACTOR
 
     @property
     def counts(self) -> dict[str, int]:
@@ -88,7 +88,11 @@ class Comparison:
     @property
     def share_within(self) -> float | None:
         """Return the share of compared cells whose ratio is within 10 %, None if none was compared."""
-        return self.counts["same"] / len(self.pairs) if self.pairs else None
+        return self._within / len(self.pairs) if self.pairs else None
+
+    @property
+    def _within(self) -> int:
+        return sum(abs(pair.ratio - 1.0) <= WITHIN + 1e-9 for pair in self.pairs)
 
     @property
     def medians(self) -> dict[str, float]:
@@ -103,14 +107,15 @@ class Comparison:
         """Return the one figure: "412 of 440 cells (93.6 %) within 10 %"."""
         if self.share_within is None:
             return "no cell has a speed-up in both runs: nothing to compare"
-        same, limit = self.counts["same"], bare_percent(WITHIN)
-        return f"{same} of {count(len(self.pairs), 'cell')} ({100 * self.share_within:.1f} %) within {limit} %"
+        limit = bare_percent(WITHIN)
+        return f"{self._within} of {count(len(self.pairs), 'cell')} ({100 * self.share_within:.1f} %) within {limit} %"
 
     @property
     def summary(self) -> tuple[str, ...]:
         """Return the headline and the lines beneath it."""
-        lines = [self.headline, ", ".join(f"{number} {name}" for name, number in self.counts.items())]
-        lines += [told(self.curves)] if self.curves else []
+        told = ", ".join(f"{number} {name}" for name, number in self.counts.items())
+        lines = [self.headline, f"{told} (a difference is {self.factor:g} standard errors)"]
+        lines += [share_told(self.curves)] if self.curves else []
         beside = [
             count(len(self.only_a), "cell") + " only in the first run" if self.only_a else "",
             count(len(self.only_b), "cell") + " only in the second run" if self.only_b else "",
@@ -136,7 +141,7 @@ class Comparison:
         if moved:
             head = ("operation", "shape", "pattern", "sparsity", "representation", "a", "b", "ratio", "verdict")
             rows = tuple(_pair_row(pair) for pair in moved)
-            found.append(Table(title=f"Outside {bare_percent(WITHIN)} %", head=head, rows=rows, brief=60))
+            found.append(Table(title=f"Different, or outside {bare_percent(WITHIN)} %", head=head, rows=rows, brief=60))
         if (differing := differences(self.curves)) is not None:
             found.append(differing)
         if self.status_changes:
@@ -178,24 +183,6 @@ class Comparison:
         yield Text(self.headline, style="bold")
 
 
-def verdict(row_a: Mapping[Any, Any], row_b: Mapping[Any, Any]) -> str:
-    """Return what became of a cell: same, faster, slower, or unclear.
-
-    Same, if the ratio of the speed-ups is within 10 % of 1. Faster or slower, if it is not and the two 95 % intervals
-    do not overlap. Unclear, if they do or one is not known.
-    """
-    change = row_b["speedup"] / row_a["speedup"]
-    if abs(change - 1.0) <= WITHIN + 1e-9:
-        return "same"
-    ends = [row[end] for row in (row_a, row_b) for end in ("speedup_low", "speedup_high")]
-    if not all(known(end) for end in ends):
-        return "unclear"
-    low_a, high_a, low_b, high_b = ends
-    if low_b > high_a:
-        return "faster"
-    return "slower" if high_b < low_a else "unclear"
-
-
 def compare(run_a: Path, run_b: Path) -> Comparison:
     """Compare two runs' folders.
 
@@ -209,14 +196,17 @@ def compare(run_a: Path, run_b: Path) -> Comparison:
     a, b = read_run(run_a), read_run(run_b)
     rows_a, rows_b = _rows(a), _rows(b)
     shared = [key for key in rows_a if key in rows_b]
+    noise = noise_of(points_of(row) for rows in (rows_a, rows_b) for row in rows.values())
+    factor = factor_of(a.machine, b.machine)
     pairs, changes, untimed = [], [], 0
     for key in shared:
         one, other = rows_a[key], rows_b[key]
         if one["status"] != other["status"]:
             changes.append((key, str(one["status"]), str(other["status"])))
         elif one["status"] == "ok" and one["speedup"] > 0 and other["speedup"] > 0:
-            change = other["speedup"] / one["speedup"]
-            pairs.append(Pair(key=key, row_a=one, row_b=other, ratio=change, verdict=verdict(one, other)))
+            told = change(one, other, noise).verdict(factor)
+            moved_by = other["speedup"] / one["speedup"]
+            pairs.append(Pair(key=key, row_a=one, row_b=other, ratio=moved_by, verdict=told))
         else:
             untimed += 1
     return Comparison(
@@ -230,6 +220,7 @@ def compare(run_a: Path, run_b: Path) -> Comparison:
         warnings=_warnings(a, b, shared),
         quality_changes=_quality_changes(rows_a, rows_b, shared),
         curves=moved(a.frame, b.frame),
+        factor=factor,
     )
 
 

@@ -51,7 +51,7 @@ def moved(a: pd.DataFrame, b: pd.DataFrame) -> tuple[Moved, ...]:
     return tuple(sorted(found, key=lambda one: -one.apart))
 
 
-def told(found: Sequence[Moved]) -> str:
+def share_told(found: Sequence[Moved]) -> str:
     """Return the one figure: "120 of 130 break-evens (92.3 %) within 3 points"; empty if there is none."""
     if not found:
         return ""

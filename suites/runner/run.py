@@ -21,6 +21,7 @@ from sparsebench.suites.runner.tally import Tally
 from sparsebench.suites.runner.worker import how_it_died, run_worker
 from sparsebench.suites.search.curves import Agenda, agenda
 from sparsebench.suites.search.handed import write_cells
+from sparsebench.suites.selftest.kept import known as known_selftest
 
 MARKED = ("profile", "threads", "data")
 """Settings that all cells of a run folder must share, or its rows could not be compared."""
@@ -42,6 +43,7 @@ class Order:
         only: text that a cell's id has to hold, or None.
         levels: sparsities to measure every curve at, or None to search for its break-even.
         time_s: seconds that the run may take, or None for as long as the search wants.
+        visits: of a cell of a given level; None for as many as the profile says.
         train: whether workloads train anew in the run what a short profile leaves to the kept studies.
     """
 
@@ -56,6 +58,7 @@ class Order:
     only: str | None = None
     levels: tuple[float, ...] | None = None
     time_s: float | None = None
+    visits: int | None = None
     train: bool = False
 
     def __post_init__(self) -> None:
@@ -84,12 +87,17 @@ LEAST_S = 20.0
 """A worker takes seconds to start, and compiles."""
 
 
-def run(order: Order, progress: Progress) -> Counter[str]:
+def run(order: Order, progress: Progress, agendas: dict[str, Agenda] | None = None) -> Counter[str]:
     """Measure every cell of the order as often as the profile says, and search every curve for its break-even.
 
     A pass goes over all suites, each in a new process, before any is visited again: what a process or a few noisy
     minutes do to a number then shows in its interval. What the next pass measures follows from the journal alone, so
     that a run that is resumed goes on as if nothing had happened.
+
+    Args:
+        order: what to run.
+        progress: told how far it is.
+        agendas: what each suite is to measure; by default what its workload plans for the order.
 
     Returns:
         how many cells of this order have each status.
@@ -98,8 +106,9 @@ def run(order: Order, progress: Progress) -> Counter[str]:
         PlanError: if there is nothing to run.
         RunFolderError: if the folder holds a run with other settings.
     """
-    asked = (order.profile, order.representations, order.only, order.levels)
-    agendas = {suite: agenda(workload_of(suite), *asked, train=order.train) for suite in order.suites}
+    if agendas is None:
+        asked = (order.profile, order.representations, order.only, order.levels)
+        agendas = {suite: agenda(workload_of(suite), *asked, train=order.train) for suite in order.suites}
     if not any(one.fixed or one.curves for one in agendas.values()):
         raise PlanError(f"expected --only to name cells, got {order.only!r}, which none of them holds")
     with order.out.locked():
@@ -215,6 +224,7 @@ def _mark(order: Order) -> None:
         if known["cpu"] != facts["cpu"]:
             raise RunFolderError(f"expected {order.out.path} to be resumed on {known['cpu']}; choose another --out")
         facts["started_at"] = known["started_at"]
+    facts["selftest"] = known_selftest(order.threads)
     facts["roof"] = (
         roof.known(known, order.device, order.threads) or roof.measure(order.device, order.threads)
     ).noted()

@@ -40,7 +40,7 @@ class Tally:
         self._order, self._agendas, self._until, self._progress = order, agendas, until, progress
         self._cells = {cell.key(order.device) for one in agendas.values() for cell in one.fixed}
         self._curves = {curve.key(order.device): curve for one in agendas.values() for curve in one.curves}
-        self._last = EFFORTS[order.profile].visits
+        self._last = order.visits or EFFORTS[order.profile].visits
         self._tail = JournalTail(order.out)
         self._pass, self._begun = 1, (time.time(), self._made())
         self.answers: dict[str, Answer] = {}

@@ -16,7 +16,8 @@ from sparsebench.representations.pattern import Pattern
 from sparsebench.suites.cell import Case, blank
 from sparsebench.suites.cli import app
 from sparsebench.suites.report import Comparison, ReportError, compare
-from sparsebench.suites.report.compare import verdict
+from sparsebench.suites.report.verdict import change, factor_of
+from sparsebench.suites.search.fit import Noise
 
 MACHINE = {"cpu": "A", "cores": 2, "threads": 2, "libraries": {"torch": "2.13.0"}, "load_average": [0.1, 0.2, 0.3]}
 
@@ -61,26 +62,47 @@ def compared(
     ("a", "b", "half", "expected"),
     [
         (1.0, 1.0, 0.02, "same"),
-        (1.0, 1.1, 0.02, "same"),  # the limit itself is within
-        (2.0, 1.8, 0.02, "same"),
-        (1.0, 1.1, 0.0, "same"),
-        (1.0, 1.101, 0.02, "faster"),
-        (1.0, 1.2, 0.02, "faster"),
-        (1.0, 0.85, 0.02, "slower"),
-        (1.0, 1.2, 0.15, "unclear"),  # 1.15 and 1.02 overlap
+        (1.0, 1.03, 0.02, "same"),  # two sides of ±2 % are 1.4 % in a standard error, and three of these make 4 %
+        (1.0, 1.06, 0.02, "faster"),
+        (2.0, 1.8, 0.02, "slower"),
+        (1.0, 1.019, 0.0, "same"),  # sure, and of no account
+        (1.0, 1.1, 0.1, "same"),  # may be as it was
+        (1.0, 1.2, 0.15, "unclear"),
         (1.0, 0.85, 0.15, "unclear"),
-        (1.0, 3.0, 0.5, "unclear"),  # they touch at 1.5
+        (1.0, 3.0, 0.5, "unclear"),
         (1.0, 1.6, 0.2, "faster"),
     ],
 )
 def test_verdicts(a: float, b: float, half: float, expected: str) -> None:
-    assert verdict(row(a, half=half), row(b, half=half)) == expected
+    assert change(row(a, half=half), row(b, half=half), Noise()).verdict() == expected
 
 
 def test_without_an_interval_a_change_is_unclear() -> None:
     for nothing in (None, math.nan):
-        assert verdict(row(1.0, speedup_high=nothing), row(2.0)) == "unclear"
-        assert verdict(row(1.0, speedup_high=nothing), row(1.0)) == "same"
+        assert change(row(1.0, speedup_high=nothing), row(2.0), Noise()).verdict() == "unclear"
+        assert change(row(1.0, speedup_high=nothing), row(1.0), Noise()).verdict() == "same"
+
+
+def test_visits_that_lie_apart_make_a_change_less_sure() -> None:
+    def verdict(visits: list[float], noise: float) -> str:
+        before = row(1.0, visit_speedups=[1.0] * len(visits), visit_errors=[0.01] * len(visits))
+        after = row(0.8, visit_speedups=visits, visit_errors=[0.01] * len(visits))
+        return change(before, after, Noise(spread=noise)).verdict()
+
+    assert verdict([0.8, 0.8, 0.8], 0.02) == "slower"
+    assert verdict([0.8, 0.8, 0.8], 0.15) == "unclear"  # the run's noise
+    assert verdict([0.8, 0.8, 0.8] * 4, 0.15) == "slower"  # outweighed by visits
+    assert verdict([0.6, 1.1, 0.78], 0.02) == "unclear"  # its own
+    assert verdict([0.8], 0.02) == "slower"
+    assert verdict([0.8], 0.06) == "unclear"
+
+
+def test_what_makes_a_difference_is_what_the_self_tests_ask_for() -> None:
+    found = {"selftest": {"factor": 2.7}}
+    assert factor_of(found, found) == 2.7
+    assert factor_of(found, {}) == factor_of({}, {"selftest": None}) == 3.0
+    assert factor_of(found, {"selftest": {"factor": 4.5}}) == 4.5
+    assert factor_of({"selftest": {"factor": 4.5}}, {"selftest": "?"}) == 4.5
 
 
 def test_cells_are_matched_counted_and_summed_up(tmp_path: Path) -> None:
@@ -89,7 +111,7 @@ def test_cells_are_matched_counted_and_summed_up(tmp_path: Path) -> None:
     b = [row(None, level=0.4), row(2.0, level=0.3), row(1.0, level=0.95), row(3.3, name="planes"),
          row(1.3, level=0.8, half=0.3), row(0.5, level=0.7), row(2.0, level=0.6), row(1.02, level=0.5)]  # fmt: skip
     found = compared(tmp_path, a, b)
-    assert found.counts == {"same": 2, "faster": 1, "slower": 1, "unclear": 1}
+    assert found.counts == {"same": 1, "faster": 2, "slower": 1, "unclear": 1}
     assert found.share_within == pytest.approx(0.4)
     assert found.headline.replace("\N{NO-BREAK SPACE}", " ") == "2 of 5 cells (40.0 %) within 10 %"
     assert found.medians == pytest.approx({"planes": 1.1, "torch-csr": (1.02 + 1.3) / 2})
