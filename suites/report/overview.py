@@ -29,7 +29,8 @@ STYLE = (
 )
 """Letters in one grey where the page is light and in another where it is dark; nothing is painted behind them."""
 
-Group = tuple[str, ...]
+Group = tuple[str, str, str, str, str, str]
+"""operation, workload, shape, dtype, device and pattern of a line."""
 
 
 def overview_svg(frame: pd.DataFrame, about: str) -> str:

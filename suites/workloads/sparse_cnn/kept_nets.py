@@ -86,7 +86,7 @@ def network(plan: KeptPlan) -> Trained:
     with torch.no_grad():
         for name in PRUNABLE:
             own = weight(net, name)
-            own *= _stored(torch.from_numpy(one[f"mask_{name}"]), own, density[name], generator)
+            own.mul_(_stored(torch.from_numpy(one[f"mask_{name}"]), own, density[name], generator))
     return Trained(
         settings=Settings(method=plan.method, pattern=plan.pattern, sparsity=plan.sparsity, maps=maps),
         seed=int(one["seed"]),
