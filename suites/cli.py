@@ -185,16 +185,25 @@ def _usable(suites: list[str], profile: str) -> list[str]:
 
 @app.command()
 def report(
-    run_folder: Annotated[Path | None, typer.Argument(help="Default: the newest in results/runs.")] = None,
+    run_folders: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="RUN…", help="Default: the newest in results/runs. Several are laid side by side."),
+    ] = None,
+    form: Annotated[
+        str | None, typer.Option("--format", help="html (default), md, csv, parquet or svg, a picture for a README.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="File for md, csv, svg or parquet; text is printed without it.")
+    ] = None,
 ) -> None:
-    """Write report.html (one file, no network), report.md and cells.csv into a run folder."""
-    from sparsebench.suites.report import ReportError, write_report  # imported late: matplotlib takes a second
+    """Write report.html (one file, no network), report.md and cells.csv into a run folder, or give one form alone."""
+    from sparsebench.suites.report import ReportError, given  # imported late: matplotlib takes a second
 
     try:
-        path = write_report(run_folder or newest_run())
+        told = given(run_folders or [newest_run()], form, out)
     except (ReportError, plan.PlanError) as error:
         refuse(error)
-    console.print(f"report: {path}")
+    typer.echo(told, nl=False)
 
 
 @app.command()
