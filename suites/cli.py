@@ -99,6 +99,9 @@ def run(
     download: Annotated[bool, typer.Option(help="Download MNIST (11 MB) and use it.")] = False,
     threads: Annotated[int | None, typer.Option(help="For torch, numba and BLAS alike; default: all cores.")] = None,
     cell_timeout: Annotated[float, typer.Option(help="Seconds that one cell may take.")] = 120.0,
+    cell_memory: Annotated[
+        str | None, typer.Option(help="Memory that a cell's process may hold, as 4GiB; default: 80 % of what is free.")
+    ] = None,
 ) -> None:
     """Measure; every cell is on disk the moment it is done, and an interrupted run resumes with the same --out."""
     from sparsebench.suites.measure import machine  # imported late: `list` and `report` need not wait for numba
@@ -123,6 +126,7 @@ def run(
             data=folder,
             threads=chosen,
             cell_timeout_s=cell_timeout,
+            cell_memory_bytes=None if cell_memory is None else _bytes(cell_memory),
             out=RunFolder(path=path.resolve()),
             only=only,
             train=train,
@@ -157,6 +161,14 @@ def _seconds(text: str) -> float:
     return float(found[1]) * {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}[found[2]]
 
 
+def _bytes(text: str) -> int:
+    """Return the bytes of "4GiB", "4G", "512MiB" or "512M"."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([MG])(?:iB)?", text.strip())
+    if not found:
+        raise plan.PlanError(f"expected --cell-memory as 4GiB or 512MiB, got {text!r}")
+    return int(float(found[1]) * {"M": 1 << 20, "G": 1 << 30}[found[2]])
+
+
 def _usable(suites: list[str], profile: str) -> list[str]:
     """Return the suites that can be run, and say of each other one in a line why it is left out.
 
@@ -173,16 +185,25 @@ def _usable(suites: list[str], profile: str) -> list[str]:
 
 @app.command()
 def report(
-    run_folder: Annotated[Path | None, typer.Argument(help="Default: the newest in results/runs.")] = None,
+    run_folders: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="RUN…", help="Default: the newest in results/runs. Several are laid side by side."),
+    ] = None,
+    form: Annotated[
+        str | None, typer.Option("--format", help="html (default), md, csv, parquet or svg, a picture for a README.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="File for md, csv, svg or parquet; text is printed without it.")
+    ] = None,
 ) -> None:
-    """Write report.html (one file, no network), report.md and cells.csv into a run folder."""
-    from sparsebench.suites.report import ReportError, write_report  # imported late: matplotlib takes a second
+    """Write report.html (one file, no network), report.md and cells.csv into a run folder, or give one form alone."""
+    from sparsebench.suites.report import ReportError, given  # imported late: matplotlib takes a second
 
     try:
-        path = write_report(run_folder or newest_run())
+        told = given(run_folders or [newest_run()], form, out)
     except (ReportError, plan.PlanError) as error:
         refuse(error)
-    console.print(f"report: {path}")
+    typer.echo(told, nl=False)
 
 
 @app.command()

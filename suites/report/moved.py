@@ -46,7 +46,7 @@ def moved(a: pd.DataFrame, b: pd.DataFrame) -> tuple[Moved, ...]:
         a: frame of the first run.
         b: frame of the second.
     """
-    first, second = ({_key(one): one for one in break_evens(frame) if one.answer.settled} for frame in (a, b))
+    first, second = ({curve_key(one): one for one in break_evens(frame) if one.answer.settled} for frame in (a, b))
     found = [Moved(a=first[key], b=second[key]) for key in first if key in second]
     return tuple(sorted(found, key=lambda one: -one.apart))
 
@@ -79,5 +79,6 @@ def _place(answer: Answer) -> float:
     return 0.0 if answer.verdict == "from the start" else answer.sparsity or 0.0
 
 
-def _key(one: BreakEven) -> tuple[str, ...]:
+def curve_key(one: BreakEven) -> tuple[str, ...]:
+    """Return what was asked, the representation last: equal in two runs that measured the same curve."""
     return one.suite, one.workload, one.operation, one.shape, one.dtype, one.device, one.pattern, one.representation

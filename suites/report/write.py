@@ -33,6 +33,11 @@ def write_report(run: Path) -> Path:
     return path
 
 
+def as_markdown(run: Run) -> str:
+    """Return a run's report as Markdown."""
+    return in_markdown(run, contents(run))
+
+
 def title(run: Run) -> str:
     """Return the report's heading."""
     profiles = [str(name) for name in dict.fromkeys(run.frame["profile"]) if isinstance(name, str)]

@@ -229,4 +229,4 @@ def test_one_representation_without_times_is_named(workload: Any, tmp_path: Path
 
 
 def test_kept_plans_are_found_by_their_sparsity() -> None:
-    assert [plan_.level for plan_ in coding_cases.kept_plans()] == [50, 14, 3]
+    assert [plan_.level for plan_ in coding_cases.kept_plans()] == [50, 25, 14, 7, 3]

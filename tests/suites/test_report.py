@@ -11,7 +11,6 @@ import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
-import matplotlib.image
 import numpy as np
 import pandas as pd
 import pytest
@@ -19,7 +18,7 @@ import torch
 
 from sparsebench.representations.pattern import Pattern
 from sparsebench.suites.cell import COLUMNS, STATUSES, Case, Cell, blank
-from sparsebench.suites.report import ReportError, overview_figure, read_run, write_report
+from sparsebench.suites.report import ReportError, read_run, write_report
 from sparsebench.suites.report.journal import frame_of
 from sparsebench.suites.report.trust import DEMANDS
 from sparsebench.suites.runner.journal import RunFolder, parse
@@ -333,16 +332,6 @@ def test_arrays_that_are_not_as_expected_are_left_out(tmp_path: Path) -> None:
 
 
 # Figures
-
-
-def test_the_overview_is_a_picture_of_the_largest_shape(tmp_path: Path) -> None:
-    frame = read_run(write_run(tmp_path / "run", make_cells(shapes=((512, 512, 128),)))).frame
-    path = overview_figure(frame, tmp_path / "pictures" / "overview.png")
-    picture = matplotlib.image.imread(path)
-    assert picture.shape[1] > 1200
-    assert picture[..., :3].std() > 0.05  # not one blank sheet
-    with pytest.raises(ReportError, match="expected cells with a sparsity and a speed-up"):
-        overview_figure(frame[frame["status"] != "ok"], tmp_path / "none.png")
 
 
 def test_the_readers_own_matplotlib_stays_as_it_was(tmp_path: Path) -> None:

@@ -50,9 +50,9 @@ PLANES: tuple[KeptPlan, ...] = tuple(
 )
 """Of ten seeds each."""
 ELEMENTS: tuple[KeptPlan, ...] = tuple(
-    KeptPlan(method="magnitude", pattern="element", sparsity=level, seen=plans.MEDIUM) for level in plans.LEVELS[-1:]
+    KeptPlan(method="magnitude", pattern="element", sparsity=level, seen=plans.MEDIUM) for level in plans.LEVELS
 )
-"""Of three seeds."""
+"""Of three seeds each."""
 
 
 def trainings(plan: KeptPlan) -> list[dict[str, np.ndarray]]:
@@ -86,7 +86,7 @@ def network(plan: KeptPlan) -> Trained:
     with torch.no_grad():
         for name in PRUNABLE:
             own = weight(net, name)
-            own *= _stored(torch.from_numpy(one[f"mask_{name}"]), own, density[name], generator)
+            own.mul_(_stored(torch.from_numpy(one[f"mask_{name}"]), own, density[name], generator))
     return Trained(
         settings=Settings(method=plan.method, pattern=plan.pattern, sparsity=plan.sparsity, maps=maps),
         seed=int(one["seed"]),

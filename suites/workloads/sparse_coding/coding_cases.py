@@ -44,7 +44,7 @@ RANDOM_SHAPES: dict[str, tuple[tuple[int, int], ...]] = {
 """(N, k) of them, each with 1,024 images of 784 pixels."""
 KEPT = "kept codes of {model} N={units}"
 """Workload of codes with as many entries a row as a model of the kept study has, each row's places drawn."""
-KEPT_LEVELS: tuple[int, ...] = (50, 14, 3)
+KEPT_LEVELS: tuple[int, ...] = (50, 25, 14, 7, 3)
 """k of the TopK autoencoders with N = UNITS whose codes are timed so."""
 RANDOM_OPERATIONS: tuple[str, ...] = ("decode", "decode_backward")
 

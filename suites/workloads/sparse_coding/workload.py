@@ -82,10 +82,10 @@ def problem(case: Case, device: str, data: Path | None) -> Problem | Training:
     """
     if case.workload == CHECK.label:
         return CheckTraining(case, device, CHECK)
-    for plan in kept_plans():
-        if (kept_name(plan), sparsity(plan)) == (case.workload, case.sparsity):
+    for one in kept_plans():
+        if (kept_name(one), sparsity(one)) == (case.workload, case.sparsity):
             count, units, pixels = case.shape
-            codes = kept_codes(count, units, pixels, round(plan.level or 0.0), case.seed)
+            codes = kept_codes(count, units, pixels, round(one.level or 0.0), case.seed)
             return CODE_PROBLEMS[_operation(case, ("decode",))](case, device, codes)
     flows = {flow_name(flow): flow for flow in FLOWS}
     if case.workload in flows:

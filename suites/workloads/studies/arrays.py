@@ -47,7 +47,8 @@ def unpacked(held: Packed) -> np.ndarray:
     if "shades" not in held:
         raise ValueError(f"expected bits or shades, got {', '.join(held)}")
     low, high = (np.array(held[name])[:, None] for name in ("low", "high"))
-    return (low + _bytes(held["shades"]).reshape(shape) / SHADES * (high - low)).astype(np.float32)
+    exact: np.ndarray = low + _bytes(held["shades"]).reshape(shape) / SHADES * (high - low)
+    return exact.astype(np.float32)
 
 
 def _text(raw: np.ndarray) -> str:
