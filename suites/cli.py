@@ -162,10 +162,10 @@ def _seconds(text: str) -> float:
 
 
 def _bytes(text: str) -> int:
-    """Return the bytes of "4GiB", "4G", "512MiB" or "512M"."""
+    """Return the bytes of "4GiB", "4G", "1500MiB" or "1500M"."""
     found = re.fullmatch(r"(\d+(?:\.\d+)?)([MG])(?:iB)?", text.strip())
     if not found:
-        raise plan.PlanError(f"expected --cell-memory as 4GiB or 512MiB, got {text!r}")
+        raise plan.PlanError(f"expected --cell-memory as 4GiB or 1500MiB, got {text!r}")
     return int(float(found[1]) * {"M": 1 << 20, "G": 1 << 30}[found[2]])
 
 

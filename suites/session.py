@@ -186,8 +186,8 @@ class Bench:
             os._exit(0)  # a plug-in forked, and this is the child: it measures nothing and writes nothing
         left = self._end_new()
         changes = surroundings.changed(before)
-        if reason := _told(left, changes):
-            cell, samples = dataclasses.replace(draft, status="wrong", reason=reason, threads=settings.threads), None
+        if told := _told(left, changes):
+            cell, samples = dataclasses.replace(draft, status="wrong", reason=told, threads=settings.threads), None
         ends = planned.level_range
         cell = dataclasses.replace(cell, profile=settings.profile, level_range=ends and list(ends))
         benchmark.extra_info.update(finite(cell.row()))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -53,5 +54,6 @@ def checked(
     try:
         expect_storage(built, "after its first use")
     except WrongError as error:
-        return dataclasses.replace(cell, checked=first_line(error), **dict.fromkeys(_BYTES))
+        nothing: dict[str, Any] = dict.fromkeys(_BYTES)
+        return dataclasses.replace(cell, checked=first_line(error), **nothing)
     return dataclasses.replace(cell, checked=CHECKED)

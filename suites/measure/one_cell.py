@@ -141,8 +141,8 @@ def _attempt(
         return dataclasses.replace(start, status="wrong", reason=reason), None
     if samples is None:
         return cell, None
-    if (reason := _too_fast(samples, work, gauge.roof)) is not None:
-        return dataclasses.replace(start, status="wrong", reason=reason), None
+    if (impossible := _too_fast(samples, work, gauge.roof)) is not None:
+        return dataclasses.replace(start, status="wrong", reason=impossible), None
     visits = (*(earlier.visits if earlier else ()), samples)
     return timed(cell, problem, summarise(visits), len(visits)), samples
 

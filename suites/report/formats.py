@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from sparsebench.suites.files import write_whole
 from sparsebench.suites.report.journal import ReportError, Run, read_run
 from sparsebench.suites.report.overview import overview_svg
 from sparsebench.suites.report.side_by_side import in_html, in_markdown, side_by_side
@@ -49,7 +50,7 @@ def given(folders: Sequence[Path], form: str | None, out: Path | None) -> str:
         return text
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(text, encoding="utf-8")
+        write_whole(out, text)
     except OSError as error:
         raise _unwritten(out, error) from error
     return f"report: {out}\n"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from sparsebench.suites.files import write_whole
 from sparsebench.suites.report.contents import Contents, contents
 from sparsebench.suites.report.journal import Run, read_run
 from sparsebench.suites.report.page import page
@@ -27,9 +28,9 @@ def write_report(run: Path) -> Path:
     said = contents(found)
     path = found.folder / "report.html"
     text = page(title(found), lead(found), said.notes, said.first, said.chapters, said.looks)
-    path.write_text(text, encoding="utf-8")
-    (found.folder / "report.md").write_text(in_markdown(found, said), encoding="utf-8")
-    found.frame.to_csv(found.folder / "cells.csv", index=False)
+    write_whole(path, text)
+    write_whole(found.folder / "report.md", in_markdown(found, said))
+    write_whole(found.folder / "cells.csv", found.frame.to_csv(index=False))
     return path
 
 

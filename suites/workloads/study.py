@@ -17,6 +17,7 @@ from typing import Any
 import numba
 import torch
 
+from sparsebench.suites.files import write_whole
 from sparsebench.suites.workloads.data import DataError, check_folder
 
 Row = dict[str, Any]
@@ -75,10 +76,8 @@ class Study:
     def write(self, path: Path, rows: Sequence[Row]) -> None:
         """Write study.json, whole or not at all."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        draft = path.with_suffix(".draft")
         told = {**self.result(rows), "trainings": rows}
-        draft.write_text(json.dumps(told, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        draft.replace(path)
+        write_whole(path, json.dumps(told, indent=1, ensure_ascii=False) + "\n")
 
     def main(self, words: Sequence[str] | None = None) -> int:
         """Run or resume the trainings asked for, and return the exit status; study.json is written after each."""

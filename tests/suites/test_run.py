@@ -152,6 +152,8 @@ def test_a_suite_runs_under_plain_pytest_and_its_json_carries_the_row(tmp_path: 
         (["run", "--profile", "slow"], "expected a profile of gpu, quick, full, got 'slow'"),
         (["run", "--device", "tpu"], "expected a device of cpu, cuda, got 'tpu'"),
         (["run", "--threads", "0"], "expected 1 to "),
+        (["run", "--cell-memory", "much"], "expected --cell-memory as 4GiB or 1500MiB, got 'much'"),
+        (["run", "--cell-memory", "512M"], "expected a cell memory of at least 1024 MiB, got 512 MiB"),
         (["run", "--cell-timeout", "0"], "expected a cell timeout > 0 s, got 0.0"),
         (["run", "--data", "/nowhere/at/all"], "/nowhere/at/all"),
         (["run", "--only", "no cell is called so"], "expected --only to name cells"),

@@ -33,7 +33,7 @@ def processes_of(run: Path) -> list[psutil.Process]:
 
 
 def visits_made(run: Path) -> Counter[tuple[str, int]]:
-    """Return how many rows tell each visit of each cell for the first time, and again."""
+    """Return how often the rounds of each visit of each cell were written."""
     if not (run / "samples.jsonl").exists():
         return Counter()
     lines = (run / "samples.jsonl").read_text(encoding="utf-8", errors="replace").splitlines()
@@ -47,43 +47,48 @@ def visits_made(run: Path) -> Counter[tuple[str, int]]:
     return found
 
 
-def killed(run: Path, after_s: float) -> None:
-    """Begin or resume a run, and kill its runner after some seconds, or let it end before that."""
+def killed(run: Path, after_s: float) -> bool:
+    """Begin or resume a run, and kill its runner after some seconds; return False if it had ended before that."""
     process = subprocess.Popen([str(SPARSEBENCH), *WORDS, "--out", str(run)], env=environment(HERE),
                                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
     try:
         process.wait(after_s)
     except subprocess.TimeoutExpired:
         process.kill()
-        process.wait()
+    process.wait()
     deadline = time.monotonic() + 20
     while left := processes_of(run):
         assert time.monotonic() < deadline, f"left running: {[one.info['cmdline'] for one in left]}"
         time.sleep(0.05)
+    return process.returncode < 0
+
+
+def measured_again(run: Path) -> int:
+    """See that a run that has come to its end is as one that nothing disturbed; return the visits made once more."""
+    visits, found = EFFORTS["quick"].visits, rows(run)
+    assert len(found) == CELLS
+    assert {row["status"] for row in found} == {"ok"}
+    assert {row["visits"] for row in found} == {visits}
+    assert {len(row["visit_speedups"]) for row in found} == {visits}
+    assert {len(one.visits) for one in RunFolder(path=run).earlier().values()} == {visits}
+    made = visits_made(run)
+    assert set(made) == {(cell_key(row), number) for row in found for number in range(1, visits + 1)}
+    return sum(count - 1 for count in made.values())
 
 
 def test_kills_at_any_moment_lose_nothing_and_count_nothing_twice(tmp_path: Path) -> None:
-    run, rng = tmp_path / "run", random.Random(2)
-    done: dict[str, int] = {}
-    for _ in range(KILLS):
-        killed(run, rng.uniform(2.0, 14.0))
-        folder = RunFolder(path=run)
-        now = folder.visits()
-        assert all(now.get(key, 0) >= visits for key, visits in done.items())  # what was finished stays
-        done = now
-    result = sparsebench(*WORDS, "--out", run)
-    assert result.returncode == 0, result.stdout + result.stderr
-    found = rows(run)
-    visits = EFFORTS["quick"].visits
-    assert len(found) == CELLS
-    assert {row["status"] for row in found} == {"ok"}
-    assert {row["visits"] for row in found} == {visits}  # as many as a run that nothing disturbed
-    assert {len(row["visit_speedups"]) for row in found} == {visits}
-    made = visits_made(run)
-    assert set(made) == {(cell_key(row), number) for row in found for number in range(1, visits + 1)}
-    again = sum(count - 1 for count in made.values())
-    print(f"{KILLS} kills, {len(made)} visits, {again} measured again after their rounds were written")
-    assert again <= KILLS  # at most one a kill
-    earlier = RunFolder(path=run).earlier()
-    assert {len(one.visits) for one in earlier.values()} == {visits}
-    assert processes_of(run) == []
+    rng, hits, again, number = random.Random(2), 0, 0, 0
+    while hits < KILLS:  # a run that reaches its end is judged, and the next one begun
+        run, hits_before, done = tmp_path / f"run-{number}", hits, {}
+        while hits < KILLS and killed(run, rng.uniform(1.0, 16.0)):
+            hits += 1
+            now = RunFolder(path=run).visits()
+            assert all(now.get(key, 0) >= visits for key, visits in done.items())  # what was finished stays
+            done = now
+        result = sparsebench(*WORDS, "--out", run)
+        assert result.returncode == 0, result.stdout + result.stderr
+        twice = measured_again(run)
+        assert twice <= hits - hits_before  # at most one a kill
+        again, number = again + twice, number + 1
+        assert processes_of(run) == []
+    print(f"{hits} kills in {number} runs, {again} visits made again after their rounds were written")
