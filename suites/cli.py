@@ -99,6 +99,9 @@ def run(
     download: Annotated[bool, typer.Option(help="Download MNIST (11 MB) and use it.")] = False,
     threads: Annotated[int | None, typer.Option(help="For torch, numba and BLAS alike; default: all cores.")] = None,
     cell_timeout: Annotated[float, typer.Option(help="Seconds that one cell may take.")] = 120.0,
+    cell_memory: Annotated[
+        str | None, typer.Option(help="Memory that a cell's process may hold, as 4GiB; default: 80 % of what is free.")
+    ] = None,
 ) -> None:
     """Measure; every cell is on disk the moment it is done, and an interrupted run resumes with the same --out."""
     from sparsebench.suites.measure import machine  # imported late: `list` and `report` need not wait for numba
@@ -123,6 +126,7 @@ def run(
             data=folder,
             threads=chosen,
             cell_timeout_s=cell_timeout,
+            cell_memory_bytes=None if cell_memory is None else _bytes(cell_memory),
             out=RunFolder(path=path.resolve()),
             only=only,
             train=train,
@@ -159,6 +163,14 @@ def _seconds(text: str) -> float:
     if not found:
         raise plan.PlanError(f"expected --time as 90s, 10m or 2h, got {text!r}")
     return float(found[1]) * {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}[found[2]]
+
+
+def _bytes(text: str) -> int:
+    """Return the bytes of "4GiB", "4G", "512MiB" or "512M"."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([MG])(?:iB)?", text.strip())
+    if not found:
+        raise plan.PlanError(f"expected --cell-memory as 4GiB or 512MiB, got {text!r}")
+    return int(float(found[1]) * {"M": 1 << 20, "G": 1 << 30}[found[2]])
 
 
 def _usable(suites: list[str], profile: str) -> list[str]:

@@ -69,13 +69,13 @@ def measure(
             cell = _train(start, problem, benchmark, gauge)
         else:
             cell, samples = _attempt(start, problem, name, benchmark, gauge, earlier, weighed=weighed)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         cell = failed(start, error)
     stamp = datetime.now(UTC).isoformat(timespec="seconds")
     return dataclasses.replace(cell, threads=torch.get_num_threads(), finished_at=stamp), samples
 
 
-def failed(start: Cell, error: Exception) -> Cell:
+def failed(start: Cell, error: Exception | SystemExit) -> Cell:
     """Return the cell of an error, which a row tells in one line; its traceback goes into the worker's log.
 
     Raises:
@@ -135,7 +135,7 @@ def _attempt(
     with no_garbage_collection():
         samples = time_paired(benchmark, action, reference, gauge.clock, gauge.effort)
         cell = build_timed(cell, problem, cls, gauge, earlier, weighed=weighed)
-    error, work = _judged_again(problem, action)
+    error, work = judged_again(problem, action)
     if not error <= tolerance:
         reason = f"expected the same result after it was timed as before, got a relative error of {error:.3g}"
         return dataclasses.replace(start, status="wrong", reason=reason), None
@@ -147,15 +147,15 @@ def _attempt(
     return timed(cell, problem, summarise(visits), len(visits)), samples
 
 
-def _judged_again(problem: Problem, action: Action) -> tuple[float, tuple[float, float]]:
+def judged_again(problem: Problem, action: Action) -> tuple[float, tuple[float, float]]:
     """Return the error of a further call, with an operand turned: what was timed has to be what was judged.
 
     The least work that its result stands for comes along, as `Problem.least_work` tells it.
     """
     signs = problem.turned()
     try:
-        expected = problem.oracle()
-        if signs is not None:
+        expected = problem.exact() if signs == () else problem.oracle()
+        if signs:
             expected = tuple(sign * one for sign, one in zip(signs, expected, strict=True))
         result = action()
         return worst_error(problem.outputs(result), expected), problem.least_work(result)

@@ -19,6 +19,7 @@ from sparsebench.suites.report.curves import speedup_section
 from sparsebench.suites.report.facts import error_section, kernels_section
 from sparsebench.suites.report.first.groups import chapters_of, groups_of, reading_order
 from sparsebench.suites.report.first.screen import Screen, first_screen
+from sparsebench.suites.report.first.self_test import error_rates
 from sparsebench.suites.report.inventory import cells_section, coverage_section, machine_section
 from sparsebench.suites.report.journal import Run
 from sparsebench.suites.report.memory import memory_section
@@ -57,7 +58,7 @@ def contents(run: Run) -> Contents:
     breaks = break_evens(frame)
     groups = chapters_of(groups_of(breaks, frame))
     order = reading_order(groups)
-    first = first_screen(frame, breaks, groups, palette)
+    first = first_screen(frame, breaks, groups, palette, error_rates(run.folder))
     measured = [
         break_even_section(breaks),
         speedup_section(frame, palette, order),

@@ -47,7 +47,6 @@ class Curves:
 
 
 SPEEDUP = Curves(value="speedup", low="speedup_low", high="speedup_high", label="speed-up over dense")
-BYTES = Curves(value="bytes_ratio", label="stored bytes ÷ dense bytes")
 
 
 def positions(levels: Iterable[float]) -> dict[float, float]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import fcntl
+import io
 import json
 import math
 import os
@@ -16,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from sparsebench.suites.cell import IDENTITY, Cell, cell_key, cell_of
+from sparsebench.suites.files import write_whole
 from sparsebench.suites.measure.gauge import Earlier
 from sparsebench.suites.measure.timing import Samples
 
@@ -61,13 +63,28 @@ class RunFolder:
         """Add a cell to the journal, with the rounds of its last visit, and make sure that both reached the disk."""
         self.path.mkdir(parents=True, exist_ok=True)
         if samples is not None:
-            _append_line(self.samples, {"cell": cell.key, **dataclasses.asdict(samples)})
+            _append_line(self.samples, {"cell": cell.key, "visit": cell.visits, **dataclasses.asdict(samples)})
         _append_line(self.cells, finite(cell.row()))
 
     def keep(self, name: str, arrays: Mapping[str, np.ndarray]) -> None:
         """Write arrays for the report's pictures to NAME.npz."""
+        whole = io.BytesIO()
+        np.savez_compressed(whole, **dict(arrays))  # type: ignore[arg-type]
+        self.write(f"{name}.npz", whole.getvalue())
+
+    def write(self, name: str, content: str | bytes) -> None:
+        """Write a file of the folder, whole or not at all."""
         self.path.mkdir(parents=True, exist_ok=True)
-        np.savez_compressed(self.path / f"{name}.npz", **dict(arrays))  # type: ignore[arg-type]
+        write_whole(self.path / name, content)
+
+    def probe(self) -> None:
+        """See whether the folder takes files.
+
+        Raises:
+            OSError: if it does not: it has no room, or may not be written.
+        """
+        self.write(".probe", b" " * 4096)
+        (self.path / ".probe").unlink()
 
     def rows(self) -> list[dict[str, Any]]:
         """Return the journal's rows, the last of each cell; a line that a kill cut short is passed over."""
@@ -84,29 +101,34 @@ class RunFolder:
         return {key for key, visits in self.visits().items() if visits >= visit}
 
     def earlier(self) -> dict[str, Earlier]:
-        """Return what is known of each timed cell, by its key."""
-        visits: dict[str, list[Samples]] = {}
+        """Return what is known of each timed cell, by its key.
+
+        A kill may have come after a visit's rounds were written and before its row was: that visit does not count, and
+        when it is made again its rounds take the place of those.
+        """
+        visits: dict[str, dict[int, Samples]] = {}
         if self.samples.exists():
             for line in self.samples.read_text(encoding="utf-8", errors="replace").splitlines():
                 with suppress(ValueError, KeyError, TypeError):  # cut short by a kill
                     noted = json.loads(line)
                     key = noted.pop("cell")
                     known = {name: _tuple(value) for name, value in noted.items() if name in SAMPLED}
-                    visits.setdefault(key, []).append(Samples(**known))
+                    of_cell = visits.setdefault(key, {})
+                    number = noted.get("visit")  # older versions noted none: they stand in order
+                    of_cell[number if isinstance(number, int) else len(of_cell) + 1] = Samples(**known)
         found: dict[str, Earlier] = {}
         for row in self.rows():
             key = cell_key(row)
-            if row["status"] == "ok" and row.get("visits") and key in visits:
+            if row["status"] == "ok" and isinstance(row.get("visits"), int) and key in visits:
+                told = tuple(visits[key][number] for number in sorted(visits[key]) if number <= row["visits"])
                 with suppress(ValueError, TypeError):  # of a version too far from this one: measured anew
-                    found[key] = Earlier(cell=cell_of(row), visits=tuple(visits[key]))
+                    if told:
+                        found[key] = Earlier(cell=cell_of(row), visits=told)
         return found
 
     def begin(self, cell: Cell, started_at: float) -> None:
         """Note which cell is being measured, so that a worker's death can be laid at its door."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        draft = self.current.with_suffix(".tmp")
-        draft.write_text(json.dumps({"started_at": started_at, "cell": cell.row()}), encoding="utf-8")
-        draft.replace(self.current)
+        self.write(self.current.name, json.dumps({"started_at": started_at, "cell": cell.row()}))
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -135,23 +157,28 @@ class RunFolder:
     def facts(self) -> dict[str, Any] | None:
         """Return the machine's facts and the settings of the run that the folder holds, None if it holds none.
 
+        Where machine.json is missing, damaged, or of a version that noted other things, the settings are those that the
+        rows name; "settings" is there in any case.
+
         Raises:
-            RunFolderError: if they are damaged, or of a version that noted other things.
+            RunFolderError: if there are rows, and neither they nor machine.json tell the settings.
         """
         try:
             facts = json.loads(self.machine.read_text(encoding="utf-8"))
-            lacking = [name for name in ("settings", "cpu", "started_at") if name not in facts]
-            lacking += [] if lacking or isinstance(facts["settings"], dict) else ["settings"]
-        except FileNotFoundError:
+        except (OSError, ValueError):
+            facts = None
+        if isinstance(facts, dict) and isinstance(facts.get("settings"), dict):
+            return facts
+        rows = self.rows()
+        if not rows:
             return None
-        except (OSError, ValueError, TypeError) as error:
-            lacking = [f"JSON ({type(error).__name__})"]
-        if lacking:
+        named = [{name: row[name] for name in ("profile", "threads") if row.get(name) is not None} for row in rows]
+        if not (settings := next((one for one in reversed(named) if len(one) == 2), None)):
             raise RunFolderError(
-                f"expected the settings of a run to resume in {self.machine}, got none of {', '.join(lacking)}; "
+                f"expected the settings of a run to resume in {self.machine}, got none there and none in {self.cells}; "
                 "choose another --out"
             )
-        return dict(facts)
+        return (facts if isinstance(facts, dict) else {}) | {"settings": settings}
 
     def end(self) -> None:
         """Note that no cell is being measured."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
+import math
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -12,8 +14,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from sparsebench.suites.cell import FAILURES, blank
-from sparsebench.suites.measure import machine, roof
+from sparsebench.suites.cell import FAILURES, blank, cell_key
+from sparsebench.suites.measure import machine, processes, roof
+from sparsebench.suites.measure.timing import EFFORTS
 from sparsebench.suites.plan import OUTSIDE, PlanError, Planned, suites, workload_of
 from sparsebench.suites.runner.journal import RunFolder, RunFolderError
 from sparsebench.suites.runner.progress import Progress
@@ -22,6 +25,7 @@ from sparsebench.suites.runner.worker import how_it_died, run_worker
 from sparsebench.suites.search.curves import Agenda, agenda
 from sparsebench.suites.search.handed import write_cells
 from sparsebench.suites.selftest.kept import known as known_selftest
+from sparsebench.suites.session import CHANGED, FULL, TOLD
 
 MARKED = ("profile", "threads", "data")
 """Settings that all cells of a run folder must share, or its rows could not be compared."""
@@ -43,6 +47,7 @@ class Order:
         only: text that a cell's id has to hold, or None.
         levels: sparsities to measure every curve at, or None to search for its break-even.
         time_s: seconds that the run may take, or None for as long as the search wants.
+        cell_memory_bytes: that a worker may hold, or None for SHARE of what is free when the run begins.
         visits: of a cell of a given level; None for as many as the profile says.
         train: whether workloads train anew in the run what a short profile leaves to the kept studies.
     """
@@ -58,6 +63,7 @@ class Order:
     only: str | None = None
     levels: tuple[float, ...] | None = None
     time_s: float | None = None
+    cell_memory_bytes: int | None = None
     visits: int | None = None
     train: bool = False
 
@@ -67,6 +73,11 @@ class Order:
         if bad := [level for level in self.levels or () if not 0 <= level < 1]:
             raise ValueError(
                 f"expected levels of at least 0 and below 1, got {', '.join(map(str, bad))}; mend --levels"
+            )
+        if self.cell_memory_bytes is not None and self.cell_memory_bytes < LEAST_BYTES:
+            raise ValueError(
+                f"expected a cell memory of at least {LEAST_BYTES >> 20} MiB, got {self.cell_memory_bytes >> 20} MiB; "
+                "give --cell-memory more"
             )
         if self.cell_timeout_s <= 0:
             raise ValueError(f"expected a cell timeout > 0 s, got {self.cell_timeout_s}")
@@ -83,6 +94,10 @@ DEATHS = 3
 
 WORTH_S = 5.0
 """With less time left no pass is begun: a worker takes as long to start."""
+SHARE = 0.8
+"""Of the memory that is free when a run begins, for a worker: the rest is for this process and for the machine."""
+LEAST_BYTES = 1 << 30
+"""A worker's libraries alone take half of it."""
 LEAST_S = 20.0
 """A worker takes seconds to start, and compiles."""
 
@@ -116,10 +131,16 @@ def run(order: Order, progress: Progress, agendas: dict[str, Agenda]) -> Counter
         how many cells of this order have each status.
 
     Raises:
-        RunFolderError: if the folder holds a run with other settings.
+        RunFolderError: if the folder holds a run with other settings, or takes no more files.
     """
     with order.out.locked():
-        return _run(order, agendas, progress)
+        try:
+            return _run(order, agendas, progress)
+        except OSError as error:
+            raise RunFolderError(
+                f"expected room to write into {order.out.path}, got {error.strerror or error}; "
+                f"free some and resume with --out {order.out.path}; every finished cell is kept"
+            ) from error
 
 
 def _run(order: Order, agendas: dict[str, Agenda], progress: Progress) -> Counter[str]:
@@ -132,6 +153,8 @@ def _run(order: Order, agendas: dict[str, Agenda], progress: Progress) -> Counte
         passes += 1
         planned = tally.plan(passes)
         if not any(_pending(cells, order) for cells in planned.values()):
+            if passes < (order.visits or EFFORTS[order.profile].visits):
+                continue  # a resumed run has this pass behind it, and not the next
             break  # nothing is planned, or only what a visit adds nothing to
         for suite in agendas:
             # the first time a suite learns where to begin from those before it
@@ -146,6 +169,7 @@ def _visit(order: Order, suite: str, cells: list[Planned], until: float | None, 
     """Have workers measure cells of a suite until none is left that was visited less often than it is to be."""
     attempt = 0
     deaths: Counter[str] = Counter()
+    most = order.cell_memory_bytes or int(SHARE * processes.free_bytes())
     while (pending := _pending(cells, order)) and (until is None or time.time() < until):
         attempt = _next_attempt(order.out, suite, attempt)
         order.out.end()
@@ -159,13 +183,19 @@ def _visit(order: Order, suite: str, cells: list[Planned], until: float | None, 
             order.out,
             attempt=attempt,
             cell_timeout_s=order.cell_timeout_s,
+            cell_memory_bytes=most,
             on_tick=tick,
         )
         handed.unlink(missing_ok=True)
+        if verdict.returncode == FULL:
+            order.out.probe()  # raises what the worker met, unless there is room again
+            raise OSError(errno.ENOSPC, "no room for a row, a moment ago")
         if until is not None and time.time() > until and order.out.in_progress() is None:
             break  # what is left was not begun: nobody is to blame
-        status, reason = how_it_died(verdict, order.cell_timeout_s)
+        status, reason = how_it_died(verdict, order.cell_timeout_s, most)
         victim = _bury(order, pending, status, reason)
+        if verdict.returncode == CHANGED:
+            victim = _changer(order, pending)
         if victim is not None:
             deaths[victim] += 1
             if deaths[victim] == DEATHS:
@@ -189,14 +219,24 @@ def _bury(order: Order, before: list[Planned], status: str, reason: str) -> str 
 
     If it died on none and finished none, all that it left is given up, or the run would never end.
     """
-    current = order.out.in_progress()
-    if current is not None:
+    current, done = order.out.in_progress(), order.out.visits()
+    visits = {cell.key(order.device): cell.visit for cell in before}
+    written = current is not None and done.get(current[1].key, 0) >= visits.get(current[1].key, math.inf)
+    if current is not None and written and current[1].status != "ok":
+        order.out.end()  # its row was written, and the worker ended before it said so; "ok" is one that is weighed
+    elif current is not None:
         order.out.append(dataclasses.replace(current[1], status=status, reason=reason, **_stamp(order)))
         order.out.end()
         return current[1].representation
     if len(_pending(before, order)) == len(before):
         _give_up(order, before, status, reason)
     return None
+
+
+def _changer(order: Order, before: list[Planned]) -> str | None:
+    """Return the representation whose cell a worker ended after, since it had changed what all cells share."""
+    wrong = {cell_key(row) for row in order.out.rows() if row["status"] == "wrong" and TOLD in str(row.get("reason"))}
+    return next((cell.representation for cell in before if cell.key(order.device) in wrong), None)
 
 
 def _give_up(order: Order, cells: list[Planned], status: str, reason: str) -> None:
@@ -224,18 +264,18 @@ def _mark(order: Order) -> None:
     known = order.out.facts()
     if known is not None:
         for name in MARKED:
-            if (was := known["settings"].get(name)) != settings[name]:
+            if name in known["settings"] and (was := known["settings"][name]) != settings[name]:
                 raise RunFolderError(
                     f"expected {name}={was!r} to resume {order.out.path}, got {settings[name]!r}; choose another --out"
                 )
-        if known["cpu"] != facts["cpu"]:
-            raise RunFolderError(f"expected {order.out.path} to be resumed on {known['cpu']}; choose another --out")
-        facts["started_at"] = known["started_at"]
+        if (was := known.get("cpu")) not in (None, facts["cpu"]):
+            raise RunFolderError(f"expected {order.out.path} to be resumed on {was}; choose another --out")
+        facts["started_at"] = known.get("started_at") or facts["started_at"]
     facts["selftest"] = known_selftest(order.threads)
     facts["roof"] = (
         roof.known(known, order.device, order.threads) or roof.measure(order.device, order.threads)
     ).noted()
-    order.out.machine.write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    order.out.write(order.out.machine.name, json.dumps(facts, indent=1, ensure_ascii=False) + "\n")
 
 
 def _now() -> str:

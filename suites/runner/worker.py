@@ -12,9 +12,15 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
+
+from sparsebench.suites import text
+from sparsebench.suites.measure import processes
 from sparsebench.suites.runner.journal import RunFolder
 
 POLL_S = 0.5
+LOOK_S = 0.05
+"""Between two looks at a worker's memory: a plug-in fills some hundred megabytes in as long."""
 GRACE_S = 10.0
 """How long a worker may take to stop once it was asked to."""
 
@@ -26,11 +32,13 @@ class Verdict:
     Attributes:
         returncode: of the process; negative is a signal.
         timed_out: whether it was stopped because a cell took too long.
+        too_large: the bytes that it held when it was stopped for them; 0 if it was not.
         last_words: the last line that it printed.
     """
 
     returncode: int
     timed_out: bool
+    too_large: int
     last_words: str
 
 
@@ -42,9 +50,10 @@ def run_worker(
     *,
     attempt: int,
     cell_timeout_s: float,
+    cell_memory_bytes: int,
     on_tick: Callable[[], None],
 ) -> Verdict:
-    """Run pytest on one bench file until it ends or a cell passes its time limit.
+    """Run pytest on one bench file until it ends, or a cell passes its limit of time or memory.
 
     Args:
         suite: names the files that the worker leaves.
@@ -53,6 +62,7 @@ def run_worker(
         out: the run folder.
         attempt: counts the workers of this suite, so that none overwrites another's JSON.
         cell_timeout_s: seconds for one cell, everything about it included.
+        cell_memory_bytes: that a worker and what it has started may hold together.
         on_tick: called a few times a second, for progress.
     """
     name = f"{suite}-{attempt}"
@@ -71,20 +81,22 @@ def run_worker(
             stdout=sink, stderr=subprocess.STDOUT, start_new_session=True, pass_fds=(listening,),
         )  # fmt: skip
         os.close(listening)
-        timed_out = False
+        timed_out, too_large = False, 0
+        started: dict[int, psutil.Process] = {}
         try:
-            while process.poll() is None:
-                time.sleep(POLL_S)
+            while process.poll() is None and not (timed_out or too_large):
+                too_large = _watch(process, started, cell_memory_bytes)
                 on_tick()
                 current = out.in_progress()
-                if current is not None and time.time() - current[0] > cell_timeout_s:
-                    timed_out = True
-                    _kill(process)
+                timed_out = current is not None and time.time() - current[0] > cell_timeout_s
+            if timed_out or too_large:
+                _kill(process)
         except BaseException:
             _stop(process)
             raise
         finally:
             _end_group(process)
+            processes.end(started.values())  # those that have left the group
     if report.exists() and report.stat().st_size == 0:
         report.unlink()  # a worker that dies leaves an empty file, which would read as a broken result
     lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
@@ -92,12 +104,32 @@ def run_worker(
     return Verdict(
         returncode=process.returncode,
         timed_out=timed_out,
+        too_large=too_large,
         last_words=(errors or lines or ["(nothing)"])[-1].strip(),
     )
 
 
-def how_it_died(verdict: Verdict, cell_timeout_s: float) -> tuple[str, str]:
+def _watch(process: subprocess.Popen[bytes], started: dict[int, psutil.Process], limit: int) -> int:
+    """Wait for POLL_S or until a worker ends; return the bytes that it holds as soon as they are more than a limit.
+
+    What it has started is counted along, and noted; new ones are looked for once, at the end: that takes milliseconds.
+    """
+    deadline = time.monotonic() + POLL_S
+    while time.monotonic() < deadline and process.poll() is None:
+        held = processes.held_bytes(process.pid) + sum(map(processes.held_bytes, started))
+        if held > limit:
+            return held
+        time.sleep(LOOK_S)
+    started.clear()
+    started.update((one.pid, one) for one in processes.running(process.pid))
+    return 0
+
+
+def how_it_died(verdict: Verdict, cell_timeout_s: float, cell_memory_bytes: int) -> tuple[str, str]:
     """Return the status and the reason of the cell during which a worker ended."""
+    if verdict.too_large:
+        most = text.size(cell_memory_bytes).replace(text.SPACE, " ")
+        return "oom", f"held more than {most} of memory; give --cell-memory if that is too little"
     if verdict.timed_out:
         return "timeout", f"took longer than {cell_timeout_s:g} s; give --cell-timeout if that is too short"
     if verdict.returncode == -signal.SIGKILL:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sparsebench.suites.cell import Case
+from sparsebench.suites.files import write_whole
 from sparsebench.suites.plan import PlanError, Planned, all_cases
 from sparsebench.suites.workloads.problem import Workload
 
@@ -25,7 +26,7 @@ def write_cells(path: Path, cells: Sequence[Planned]) -> None:
         }
         for cell in cells
     ]
-    path.write_text(json.dumps(noted), encoding="utf-8")
+    write_whole(path, json.dumps(noted))
 
 
 def read_cells(path: Path, workload: Workload, profile: str) -> list[Planned]:

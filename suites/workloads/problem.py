@@ -102,7 +102,8 @@ class Problem(ABC):
         A result that was remembered, or that does not depend on the operand, then no longer passes.
 
         Returns:
-            what each result of the oracle is multiplied by then; None where there is no such operand.
+            what each result of the oracle is multiplied by then; nothing, (), where `exact` has to be computed anew;
+            None where there is no such operand.
         """
         return None
 

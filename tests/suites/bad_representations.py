@@ -6,8 +6,11 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
-from typing import Self
+import warnings
+from collections.abc import Callable
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -205,3 +208,91 @@ class Instant(Dense):
             first = super().matmul(x)
             self._version, self._both = x._version, (first, -first)
         return self._both[(x._version - self._version) % 2]
+
+
+class LeavesADaemon(Dense):
+    """Starts a process in a session of its own, whose parent is gone: neither its group nor its parent leads to it."""
+
+    name = "leaves-a-daemon"
+
+    @classmethod
+    def build(cls, tensor: Tensor, pattern: Pattern | None = None) -> Self:
+        sleeper = "import subprocess, sys; subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)"
+        sleeper += "  # left behind by a plug-in'], start_new_session=True)"
+        subprocess.run([sys.executable, "-c", sleeper], check=True)
+        return super().build(tensor, pattern)
+
+
+class Forks(Dense):
+    """Forks, and lets both processes go on."""
+
+    name = "forks"
+
+    @classmethod
+    def build(cls, tensor: Tensor, pattern: Pattern | None = None) -> Self:
+        os.fork()
+        return super().build(tensor, pattern)
+
+
+class Grows(Dense):
+    """Holds another half gigabyte after each tenth of a second, and uses it."""
+
+    name = "grows"
+
+    def matmul(self, x: Tensor) -> Tensor:
+        held = []
+        while True:
+            held.append(torch.ones(1 << 27))
+            time.sleep(0.1)
+
+
+class Exits(Dense):
+    name = "exits"
+
+    def matmul(self, x: Tensor) -> Tensor:
+        sys.exit("enough")
+
+
+CHANGES: dict[str, Callable[[], object]] = {
+    "default-dtype": lambda: torch.set_default_dtype(torch.float64),
+    "default-device": lambda: torch.set_default_device("meta"),
+    "torch-threads": lambda: torch.set_num_threads(torch.get_num_threads() + 1),
+    "gradient-mode": lambda: torch._C._set_grad_enabled(False),
+    "deterministic": lambda: torch.use_deterministic_algorithms(True),
+    "signal-handler": lambda: signal.signal(signal.SIGUSR1, lambda *_: None),
+    "folder": lambda: os.chdir("/"),
+    "environment": lambda: os.environ.update(OMP_NUM_THREADS="1", LEFT_BY="a plug-in"),
+    "closed-stream": lambda: sys.stdout.close(),
+    "closed-file": lambda: os.close(1),
+    "warnings": lambda: warnings.simplefilter("error"),
+    "busy-thread": lambda: threading.Thread(target=_spin, name="spinner", daemon=True).start(),
+    "flood": lambda: os.write(1, b"x" * (20 << 20)),
+}
+"""Each changes something that all cells of a process share."""
+
+
+def _spin() -> None:
+    while True:
+        pass
+
+
+def _changing(change: str) -> type[Dense]:
+    class Changing(Dense):
+        name = change
+        _done: ClassVar[bool] = False
+
+        @classmethod
+        def build(cls, tensor: Tensor, pattern: Pattern | None = None) -> Self:
+            if not cls._done:
+                cls._done = True
+                CHANGES[change]()
+            return super().build(tensor, pattern)
+
+    return Changing
+
+
+def __getattr__(name: str) -> type[Dense]:
+    """Give a class for each of CHANGES, as `bad_representations:default-dtype`."""
+    if name in CHANGES:
+        return _changing(name)
+    raise AttributeError(name)

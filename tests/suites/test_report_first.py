@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from pathlib import Path
 
 import pytest
 from report_rows import Row, rows_of, searched
@@ -16,7 +17,9 @@ from sparsebench.suites.report.first.chart import chart
 from sparsebench.suites.report.first.groups import Group, chapters_of, groups_of, in_order, reading_order
 from sparsebench.suites.report.first.lines import line_of
 from sparsebench.suites.report.first.screen import Screen, first_screen
+from sparsebench.suites.report.first.self_test import SELF_TEST, error_rates
 from sparsebench.suites.report.first.sentences import plain, sentence, told
+from sparsebench.suites.report.first.trust_line import trust_line
 from sparsebench.suites.report.first.winners import Range, ranges, winner
 from sparsebench.suites.report.journal import frame_of
 from sparsebench.suites.report.table import Section
@@ -110,6 +113,14 @@ def test_what_lies_far_above_all_that_was_measured_is_not_told() -> None:
     assert "as far as it was measured" in plain(sentence(group))
 
 
+def test_far_below_the_levels_of_who_was_faster_at_each_nothing_is_told() -> None:
+    group = group_of(rows_of({0.8: 5.0, 0.95: 8.0}, **BLOCKS))
+    assert [(part.name, part.low) for part in ranges(group)] == [("", 0.0), ("torch-csr", pytest.approx(0.6))]
+    assert winner(group, 0.5) is None
+    said = ordinary(plain(sentence(group)))
+    assert said.startswith("Use torch-csr from about 60 % on (below 80 %). At 80 % torch-csr is 5.0× as fast as dense")
+
+
 def test_a_lead_within_noise_does_not_change_the_winner() -> None:
     one = searched(0.5, "block-sparse", **BLOCKS)
     other = searched(0.51, "planes", **BLOCKS)
@@ -157,6 +168,22 @@ def test_what_is_not_checked_is_marked_in_its_sentence() -> None:
         assert ("acme (not checked) 60" in ordinary(chart(group_of(rows)))) is mark
     own = searched(0.6, "planes", **BLOCKS)
     assert "not checked" not in plain(sentence(group_of(own)))
+
+
+def test_error_rates_of_a_self_test_join_the_line_of_trust(tmp_path: Path) -> None:
+    assert error_rates(tmp_path) is None
+    (tmp_path / SELF_TEST).write_text('{"rates": 3}', encoding="utf-8")
+    assert error_rates(tmp_path) is None
+    rates = [
+        {"percent": percent, "visits": visits, "found": found, "tried": 500}
+        for percent, visits, found in ((0, 2, 0.03), (0, 6, 0.004), (10, 6, 0.957), (20, 6, 1.0), (10, 2, 0.5))
+    ]
+    (tmp_path / SELF_TEST).write_text(json.dumps({"factor": 3.5, "rates": rates}), encoding="utf-8")
+    told = error_rates(tmp_path)
+    assert told is not None
+    assert ordinary(told) == "self-test: 0.4 % false verdicts, 10 % slower found in 95.7 %, 20 % slower found in 100 %"
+    frame = frame_of(searched(0.6, "block-sparse", **BLOCKS))
+    assert trust_line(frame, break_evens(frame), told).endswith(f"; {told}.")
 
 
 # The chart

@@ -16,6 +16,7 @@ from sparsebench.representations.operations import lacking
 from sparsebench.representations.pattern import Pattern
 from sparsebench.suites.cell import Case
 from sparsebench.suites.measure.fidelity import worst_error
+from sparsebench.suites.measure.one_cell import judged_again
 from sparsebench.suites.workloads.sparse_cnn import images, kept, plans, workload
 from sparsebench.suites.workloads.sparse_cnn.images import Images
 from sparsebench.suites.workloads.sparse_cnn.layer_problem import LayerProblem
@@ -151,6 +152,10 @@ def test_network_meets_its_oracle_on_every_representation(
         for first, second in zip(outputs, problem.outputs(action()), strict=True):
             assert torch.equal(first, second), name
         done.append(name)
+        if name in ("dense", "csr"):
+            kept = action()
+            assert judged_again(problem, action)[0] < TOLERANCE
+            assert judged_again(problem, lambda: kept)[0] > 0.01, "a result that is only remembered passes"  # noqa: B023
     assert {"dense", "planes", "block-sparse", "csr"} <= set(done)
     assert problem.quality(problem.oracle()).value == trained.accuracy[-1]
 

@@ -22,7 +22,7 @@ from sparsebench.suites.cell import Case, Cell, blank
 from sparsebench.suites.measure.clocks import CpuClock
 from sparsebench.suites.measure.fidelity import worst_error
 from sparsebench.suites.measure.gauge import Gauge, ReferenceChoice
-from sparsebench.suites.measure.one_cell import failed, measure
+from sparsebench.suites.measure.one_cell import failed, judged_again, measure
 from sparsebench.suites.measure.timing import Effort
 from sparsebench.suites.runner.journal import RunFolder, finite
 from sparsebench.suites.workloads import kept
@@ -257,6 +257,11 @@ def test_what_decodes_is_judged_in_float64() -> None:
     built = cls.build(problem.tensor)
     wrong = built.with_values(built.values * 1.001)
     assert worst_error(problem.outputs(problem.action(cls, wrong)()), problem.oracle()) > 1e-4
+    action = problem.action(cls, built)
+    kept = action()
+    assert judged_again(problem, action)[0] < 1e-6
+    assert judged_again(problem, lambda: kept)[0] > 0.01  # a result that is only remembered
+    assert torch.equal(action(), kept)  # all is as it was
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from sparsebench.representations.formats.scipy_csr import ScipyCsr
 from sparsebench.representations.pattern import Pattern
 from sparsebench.suites.cell import Case
 from sparsebench.suites.measure.fidelity import TOLERANCES, worst_error
+from sparsebench.suites.measure.one_cell import judged_again
 from sparsebench.suites.workloads.data import DataError, digits
 from sparsebench.suites.workloads.problem import Problem
 from sparsebench.suites.workloads.sparse_coding import coding_cases, quality, workload
@@ -83,6 +84,10 @@ def test_operations_meet_their_oracle(cls: type[Representation], case: Case) -> 
         assert worst_error(problem.outputs(reference()), problem.oracle()) < TOLERANCE
     for first, second in zip(outputs, problem.outputs(action()), strict=True):
         assert torch.equal(first, second)  # a call leaves nothing behind
+    kept = action()
+    assert judged_again(problem, action)[0] < TOLERANCE
+    # choosing the largest entries of turned images is another choice, so encoding is judged as it was
+    assert (judged_again(problem, lambda: kept)[0] > 0.01) == (case.operation != "encode")
     assert problem.spec().shape == tuple(problem.tensor.shape) == (256, 100)
 
 

@@ -51,9 +51,9 @@ def _begin(group: Group, part: Range) -> Words:
         return [(" at any sparsity", "")]
     if found.verdict == "crosses" and abs((found.sparsity or 0.0) - part.low) < 0.02:
         return [(f" from {percent(found.sparsity or 0.0)} on", "")]
-    if found.verdict == "open" and abs((found.sparsity or 0.0) - part.low) < 0.02:
+    if found.verdict == "open":
         between = f"between {bare_percent(found.low)} and {percent(found.high)}" if found.low else found.text[6:]
-        return [(f" from about {percent(round(found.sparsity or 0.0, 2))} on ({between})", "")]
+        return [(f" from about {percent(part.low)} on ({between})", "")]
     return [(f" from about {percent(part.low)} on", "")]
 
 

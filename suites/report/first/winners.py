@@ -56,6 +56,13 @@ class Range:
     name: str
 
 
+def unseen(member: BreakEven, sparsity: float) -> bool:
+    """Tell whether a sparsity lies far below all levels of a representation that was faster at each of them."""
+    found = member.answer
+    below = found.verdict == "open" and found.low == 0.0 and found.high < 1.0
+    return below and depth(sparsity) < depth(found.high) - BEYOND_ONE - 1e-9
+
+
 def faster(member: BreakEven, sparsity: float) -> bool:
     """Tell whether a representation beats dense at a sparsity, going by its break-even."""
     found = member.answer
@@ -63,7 +70,7 @@ def faster(member: BreakEven, sparsity: float) -> bool:
         return False
     if found.verdict == "open" and found.high >= 1.0:  # every level measured was slower
         return False
-    return found.verdict == "from the start" or sparsity >= found.sparsity - 1e-9
+    return found.verdict == "from the start" or (sparsity >= found.sparsity - 1e-9 and not unseen(member, sparsity))
 
 
 @lru_cache(maxsize=8192)
@@ -104,7 +111,7 @@ def _name(group: Group, sparsity: float, before: str) -> str:
         return ""
     ranked = [one for one in ranking(group, sparsity) if faster(one.member, sparsity)]
     if not ranked:
-        return CONTROL
+        return "" if any(unseen(member, sparsity) for member in group.members) else CONTROL
     kept = next((one for one in ranked if one.name == before), ranked[0])
     return kept.name if ranked[0].speedup < CLEAR * kept.speedup else ranked[0].name
 

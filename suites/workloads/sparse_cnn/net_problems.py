@@ -85,6 +85,11 @@ class NetProblem(Problem):
         """Compute what is asked for in float64."""
         return self.outputs(self._run(copy.deepcopy(self.net).double(), self.x.double())())
 
+    def turned(self) -> tuple[float, ...]:
+        """Turn the images; what the network makes of that has to be computed anew."""
+        self.x.neg_()
+        return ()
+
     def useful_flops(self) -> float:
         """Return 2 · Σ non-zero weights · places, over all layers."""
         total, places = 0, {"conv1": 12**2, "conv2": 5**2, "conv3": 3**2, "classifier": 1}

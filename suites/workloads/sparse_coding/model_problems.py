@@ -59,8 +59,13 @@ class ModelProblem(Problem):
 
     def exact(self) -> tuple[Tensor, ...]:
         """Compute the dense code decoded in float64."""
-        exact = copied(self.trained.coder, self.device, torch.float64)
+        exact = copied(self.coder, self.device, torch.float64)
         return (exact.decode(Dense.build(self.tensor.double())).detach(),)
+
+    def turned(self) -> tuple[float, ...] | None:
+        """Turn W; what is decoded by it, with its bias and cut to the unit, has to be computed anew."""
+        self.coder.dictionary.detach().neg_()
+        return ()
 
     def useful_flops(self) -> float:
         """Return 2 · entries · pixels."""
@@ -100,6 +105,9 @@ class EncodeModelProblem(ModelProblem):
     def exact(self) -> tuple[Tensor, ...]:
         """Return the code that the model gave before."""
         return (self.tensor.double(),)
+
+    def turned(self) -> None:
+        """Turn nothing: another choice of units has no counterpart to be compared with."""
 
     def useful_flops(self) -> float:
         """Return 2 · multiply-adds of the model, as it counts them."""
@@ -160,6 +168,9 @@ class ReconstructProblem(ModelProblem):
     def action(self, cls: type[Representation], built: Representation) -> Action:
         """Return encoding and decoding; `built` is not used."""
         return lambda: self.coder.decode(cls.build(self.coder.encode(self.images), self.case.pattern))
+
+    def turned(self) -> None:
+        """Turn nothing: as in encoding."""
 
     def useful_flops(self) -> float:
         """Return those of encoding and of decoding."""

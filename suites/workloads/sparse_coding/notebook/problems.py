@@ -93,6 +93,11 @@ class DecodeProblem(CodeProblem):
         """Compute r in float64."""
         return (self.tensor.double() @ self.dictionary.double(),)
 
+    def turned(self) -> tuple[float, ...]:
+        """Turn W, and so r."""
+        self.dictionary.neg_()
+        return (-1.0,)
+
     def useful_flops(self) -> float:
         """Return 2 · entries · pixels."""
         return 2.0 * self.nonzeros * self.dictionary.shape[1]
@@ -168,6 +173,11 @@ class LearnProblem(CodeProblem):
         """Compute W', t' and the product behind them in float64."""
         code = self.tensor.double()
         return self._step(lambda x: code @ x, lambda x: code.t() @ x, torch.float64)
+
+    def turned(self) -> tuple[float, ...]:
+        """Turn the images; what is learned of them then has to be computed anew."""
+        self.images.neg_()
+        return ()
 
     def useful_flops(self) -> float:
         """Return those of the two products: 2 · entries · pixels each."""
