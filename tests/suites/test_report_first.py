@@ -117,6 +117,7 @@ def test_far_below_the_levels_of_who_was_faster_at_each_nothing_is_told() -> Non
     group = group_of(rows_of({0.8: 5.0, 0.95: 8.0}, **BLOCKS))
     assert [(part.name, part.low) for part in ranges(group)] == [("", 0.0), ("torch-csr", pytest.approx(0.6))]
     assert winner(group, 0.5) is None
+    assert "torch-csr below 80 %</text>" in ordinary(chart(group))
     said = ordinary(plain(sentence(group)))
     assert said.startswith("Use torch-csr from about 60 % on (below 80 %). At 80 % torch-csr is 5.0× as fast as dense")
 

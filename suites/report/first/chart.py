@@ -150,7 +150,10 @@ def _label(best: BreakEven, group: Group) -> str:
     """Return the name of the best beside its dot."""
     found = best.answer
     ends = sum(one.answer.verdict == "from the start" for one in group.members)
-    text = f"{best.label} {found.short if found.settled else 'about ' + percent(found.sparsity or 0.0)}"
+    where = found.short if found.settled else f"about {percent(found.sparsity or 0.0)}"
+    if not found.settled and found.low == 0.0:
+        where = f"below {percent(found.high)}"
+    text = f"{best.label} {where}"
     if found.verdict == "from the start":
         at, shift, side = 0.0, 6 + LANE * min(ends, LEFT_ACROSS), "start"
     elif place(found.sparsity or 0.0) < 46:
