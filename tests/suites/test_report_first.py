@@ -118,6 +118,8 @@ def test_far_below_the_levels_of_who_was_faster_at_each_nothing_is_told() -> Non
     assert winner(group, 0.5) is None
     assert "torch-csr below 80 %</text>" in ordinary(chart(group))
     said = ordinary(plain(sentence(group)))
+    late = rows_of({0.9: 1.3, 0.95: 2.4}, "planes", **BLOCKS)  # its line points to 87 %: below that dense is told
+    assert ranges(group_of(late))[0].name == "dense"
     assert said.startswith("Use torch-csr from about 60 % on (below 80 %). At 80 % torch-csr is 5.0× as fast as dense")
 
 
