@@ -26,7 +26,7 @@ app = typer.Typer(
     help="Time, weigh and judge sparse representations: from which sparsity on does each beat dense?",
 )
 RUNS = Path("results/runs")
-BUDGETS: dict[str, float] = {"quick": 480.0}
+BUDGETS: dict[str, float] = {"quick": 420.0}
 """Seconds of a run by profile, where --time is not given; the others take what they take."""
 console = Console(soft_wrap=True, markup=False, highlight=False, emoji=False)
 
@@ -89,7 +89,7 @@ def run(
         str | None, typer.Option(help="Measure at these sparsities, as 0.5,0.8,0.9, instead of searching break-evens.")
     ] = None,
     time: Annotated[
-        str | None, typer.Option(help="Time that the run may take, as 90s or 10m; default: 8m for quick.")
+        str | None, typer.Option(help="Time that the run may take, as 90s or 10m; default: 7m for quick.")
     ] = None,
     train: Annotated[
         bool, typer.Option(help="Train networks and dictionaries anew; quick shows kept studies, and checks one.")
@@ -105,7 +105,7 @@ def run(
 ) -> None:
     """Measure; every cell is on disk the moment it is done, and an interrupted run resumes with the same --out."""
     from sparsebench.suites.measure import machine  # imported late: `list` and `report` need not wait for numba
-    from sparsebench.suites.runner import progress, run
+    from sparsebench.suites.runner import outlook, progress, run
     from sparsebench.suites.runner.journal import RunFolder, RunFolderError
     from sparsebench.suites.workloads.data import DataError, check_folder, data_folder, download_mnist
 
@@ -133,8 +133,10 @@ def run(
             levels=None if levels is None else _levels(levels),
             time_s=_seconds(time) if time is not None else BUDGETS.get(profile) if levels is None else None,
         )
+        agendas = run.agendas_of(order)
+        console.print(outlook.before(order, agendas))
         with progress.shown(console) as tell:
-            statuses = run.run(order, tell)
+            statuses = run.run(order, tell, agendas)
     except (plan.PlanError, DataError, RunFolderError, ValueError) as error:
         refuse(error)
     except KeyboardInterrupt:
@@ -142,6 +144,8 @@ def run(
         console.print(f"resume with --out {path}, or see what is there with: sparsebench report {path}")
         raise typer.Exit(Exit.INTERRUPTED) from None
     console.print(", ".join(f"{count} {status}" for status, count in statuses.most_common()))
+    if (left := outlook.after(order, agendas)) is not None:
+        console.print(left)
     console.print(f"run: {path}")
     raise typer.Exit(Exit.FAILED_CELLS if run.exit_status(statuses) else Exit.DONE)
 

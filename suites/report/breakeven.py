@@ -39,6 +39,7 @@ class BreakEven:
         best_at: its sparsity.
         builds: True if the operation itself builds the representation, which dense does not have to.
         trust: the weakest trust mark of the two levels around the answer.
+        searched: whether its levels were chosen by a search for its break-even, and not given.
         checked: False if it did not pass the cheap part of `check`, or is somebody else's and was never asked to.
         cells: key and sparsity of each of its cells, ascending in sparsity.
     """
@@ -58,6 +59,7 @@ class BreakEven:
     best_at: float | None
     builds: bool
     trust: str
+    searched: bool = False
     checked: bool = True
     cells: tuple[tuple[str, float], ...] = ()
 
@@ -91,6 +93,7 @@ def _of(keys: dict[str, str], name: str, rows: pd.DataFrame, expected: set[float
     speedups: pd.Series[float] = timed.groupby("sparsity")["speedup"].median()
     records = timed.to_dict("records")
     first, last = _ends(records, keys["pattern"])
+    searched = any(_numbers(row.get("level_range")) for row in records)
     found = answer([point for row in records for point in points_of(row)], noise, first, last)
     around = sorted(records, key=lambda row: abs(float(row["sparsity"]) - (found.sparsity or 0.0)))[:2]
     best_at = None if speedups.empty else float(speedups.index[int(speedups.to_numpy().argmax())])
@@ -99,11 +102,12 @@ def _of(keys: dict[str, str], name: str, rows: pd.DataFrame, expected: set[float
         representation=name,
         answer=found,
         levels=len(speedups),
-        missing=0 if any(_numbers(row.get("level_range")) for row in records) else len(expected - set(speedups.index)),
+        missing=0 if searched else len(expected - set(speedups.index)),
         best=None if best_at is None else float(speedups.max()),
         best_at=best_at,
         builds=bool((rows["kernel"] == BUILD).any()),
         trust=weakest([mark_row(row) for row in around]),
+        searched=searched,
         checked=not unchecked(rows, name),
         cells=tuple((str(key), float(level)) for key, level in rows["sparsity"].sort_values().items()),
     )

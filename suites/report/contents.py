@@ -58,7 +58,7 @@ def contents(run: Run) -> Contents:
     breaks = break_evens(frame)
     groups = chapters_of(groups_of(breaks, frame))
     order = reading_order(groups)
-    first = first_screen(frame, breaks, groups, palette, error_rates(run.folder))
+    first = first_screen(frame, breaks, groups, palette, error_rates(run.machine))
     measured = [
         break_even_section(breaks),
         speedup_section(frame, palette, order),

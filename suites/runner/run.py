@@ -102,7 +102,20 @@ LEAST_S = 20.0
 """A worker takes seconds to start, and compiles."""
 
 
-def run(order: Order, progress: Progress, agendas: dict[str, Agenda] | None = None) -> Counter[str]:
+def agendas_of(order: Order) -> dict[str, Agenda]:
+    """Return what each suite of an order is to measure.
+
+    Raises:
+        PlanError: if that is nothing.
+    """
+    asked = (order.profile, order.representations, order.only, order.levels)
+    found = {suite: agenda(workload_of(suite), *asked, train=order.train) for suite in order.suites}
+    if not any(one.fixed or one.curves for one in found.values()):
+        raise PlanError(f"expected --only to name cells, got {order.only!r}, which none of them holds")
+    return found
+
+
+def run(order: Order, progress: Progress, agendas: dict[str, Agenda]) -> Counter[str]:
     """Measure every cell of the order as often as the profile says, and search every curve for its break-even.
 
     A pass goes over all suites, each in a new process, before any is visited again: what a process or a few noisy
@@ -112,20 +125,14 @@ def run(order: Order, progress: Progress, agendas: dict[str, Agenda] | None = No
     Args:
         order: what to run.
         progress: told how far it is.
-        agendas: what each suite is to measure; by default what its workload plans for the order.
+        agendas: what each suite is to measure, as from `agendas_of`.
 
     Returns:
         how many cells of this order have each status.
 
     Raises:
-        PlanError: if there is nothing to run.
         RunFolderError: if the folder holds a run with other settings, or takes no more files.
     """
-    if agendas is None:
-        asked = (order.profile, order.representations, order.only, order.levels)
-        agendas = {suite: agenda(workload_of(suite), *asked, train=order.train) for suite in order.suites}
-    if not any(one.fixed or one.curves for one in agendas.values()):
-        raise PlanError(f"expected --only to name cells, got {order.only!r}, which none of them holds")
     with order.out.locked():
         try:
             return _run(order, agendas, progress)

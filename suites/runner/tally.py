@@ -19,7 +19,7 @@ from sparsebench.suites.search.curves import Agenda, State, curve_key, state, to
 if TYPE_CHECKING:
     from sparsebench.suites.runner.run import Order
 
-MOST_VISITS: dict[str, int] = {"quick": 12, "full": 40, "gpu": 12}
+MOST_VISITS: dict[str, int] = {"quick": 24, "full": 40, "gpu": 12}
 """Of a curve, by profile: one that is still open then stays so."""
 BEGUN_S = 0.5
 """What a visit costs before any has been made."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import types
 from typing import Any
 
 from torch import Tensor
@@ -45,4 +46,7 @@ def _copy(base: type[Representation], subject: str, percent: int) -> type[Repres
         return result
 
     body: dict[str, Any] = {"name": f"{subject} +{percent} %" if percent else f"copy of {subject}"}
-    return type(base)("Copy", (base,), body | ({"matmul": matmul} if percent else {}))
+    made: type[Representation] = types.new_class(
+        "Copy", (base,), exec_body=lambda inside: inside.update(body | ({"matmul": matmul} if percent else {}))
+    )
+    return made

@@ -65,6 +65,7 @@ GROUPS = Pattern(kind="n:m", m=16)
 
 QUICK_COLUMNS = (1, 16, 128)
 """At which 2048², which a core's cache does not hold, is met; a vector is where sparse should win the most."""
+FULL_COLUMNS = (1, 4, 16, 128, 1024)
 QUICK_LEVELS = (0.5, 0.8, 0.9, 0.97)
 QUICK_ENDS = (0.5, 0.9)
 QUICK_ONE = (0.9,)
@@ -80,8 +81,8 @@ def cases(profile: str) -> list[Case]:
 
     - quick: all patterns on one layer, those that a break-even is asked of at several levels; blocks on a second; the
       backward products and training on blocks.
-    - full: all patterns on all layers, blocks of five sizes, training on all patterns of one layer; and a square layer
-      with all products.
+    - full: all patterns on all layers, blocks of five sizes, training on all patterns of one layer; a square layer
+      with all products; and two sizes that meet 1 to 1,024 columns, in bfloat16 too.
     - gpu: square layers up to 8192 in bfloat16 and float16, the most telling first, since it may be cut off.
 
     Raises:
@@ -105,7 +106,15 @@ def _quick() -> list[Case]:
 def _full() -> list[Case]:
     patterns = (ELEMENT, POWER_LAW, *blocks(8, 16, 32, 64, 128), PLANE, CHANNEL, PAIRS, GROUPS)
     forward = [case for layer in (ATTENTION, MLP, CONV3, CONV4) for case in _grid(layer, patterns, FULL_LEVELS)]
-    return [*forward, *_grid(ATTENTION, patterns, FULL_LEVELS, "matmul_backward"), *_yardstick()]
+    narrow = [
+        case
+        for dtype in ("float32", "bfloat16")
+        for layer in (ATTENTION, square(2048))
+        for n in FULL_COLUMNS
+        for case in _grid(columns(layer, n), (ELEMENT, BLOCK), (0.5, 0.8, 0.9, 0.95), dtype=dtype)
+    ]
+    backward = _grid(ATTENTION, patterns, FULL_LEVELS, "matmul_backward")
+    return list(dict.fromkeys([*forward, *backward, *_yardstick(), *narrow]))
 
 
 def _yardstick() -> list[Case]:

@@ -189,7 +189,12 @@ def test_the_square_layer_is_in_the_full_profile() -> None:
                 assert f"square 2048|{operation}|2048x2048x1024|block-{size}x{size}|{level:g}|float32|0" in found
         for level in (0.9, 0.98):
             assert f"square 2048|{operation}|2048x2048x1024|element|{level:g}|float32|0" in found
-    assert len(found) == 6 * 5 + 3 * (2 * 3 + 2) + 2 * (4 + 3)
+    for columns in (1, 4, 16, 128, 1024):
+        for dtype in ("float32", "bfloat16"):
+            for pattern in ("element", "block-32x32"):
+                assert f"square 2048|matmul|2048x2048x{columns}|{pattern}|0.9|{dtype}|0" in found
+    again = 2 * 4 + 2 * (1 + 2)  # 1,024 columns at four levels; of 1 and 16, blocks at one and elements at two
+    assert len(found) == 6 * 5 + 3 * (2 * 3 + 2) + 2 * (4 + 3) + 5 * 2 * 4 * 2 - again
 
 
 def test_the_quick_profile_has_one_case_of_each_backward_product() -> None:

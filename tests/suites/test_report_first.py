@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import re
-from pathlib import Path
 
 import pytest
 from report_rows import Row, rows_of, searched
@@ -17,7 +16,7 @@ from sparsebench.suites.report.first.chart import chart
 from sparsebench.suites.report.first.groups import Group, chapters_of, groups_of, in_order, reading_order
 from sparsebench.suites.report.first.lines import line_of
 from sparsebench.suites.report.first.screen import Screen, first_screen
-from sparsebench.suites.report.first.self_test import SELF_TEST, error_rates
+from sparsebench.suites.report.first.self_test import error_rates
 from sparsebench.suites.report.first.sentences import plain, sentence, told
 from sparsebench.suites.report.first.trust_line import trust_line
 from sparsebench.suites.report.first.winners import Range, ranges, winner
@@ -119,6 +118,8 @@ def test_far_below_the_levels_of_who_was_faster_at_each_nothing_is_told() -> Non
     assert winner(group, 0.5) is None
     assert "torch-csr below 80 %</text>" in ordinary(chart(group))
     said = ordinary(plain(sentence(group)))
+    late = rows_of({0.9: 1.3, 0.95: 2.4}, "planes", **BLOCKS)  # its line points to 87 %: below that dense is told
+    assert ranges(group_of(late))[0].name == "dense"
     assert said.startswith("Use torch-csr from about 60 % on (below 80 %). At 80 % torch-csr is 5.0× as fast as dense")
 
 
@@ -171,20 +172,28 @@ def test_what_is_not_checked_is_marked_in_its_sentence() -> None:
     assert "not checked" not in plain(sentence(group_of(own)))
 
 
-def test_error_rates_of_a_self_test_join_the_line_of_trust(tmp_path: Path) -> None:
-    assert error_rates(tmp_path) is None
-    (tmp_path / SELF_TEST).write_text('{"rates": 3}', encoding="utf-8")
-    assert error_rates(tmp_path) is None
+def test_error_rates_of_a_self_test_join_the_line_of_trust() -> None:
+    for nothing in ({}, {"selftest": None}, {"selftest": {"rates": 3}}, {"selftest": {"rates": []}}):
+        assert error_rates(nothing) is None
     rates = [
         {"percent": percent, "visits": visits, "found": found, "tried": 500}
         for percent, visits, found in ((0, 2, 0.03), (0, 6, 0.004), (10, 6, 0.957), (20, 6, 1.0), (10, 2, 0.5))
     ]
-    (tmp_path / SELF_TEST).write_text(json.dumps({"factor": 3.5, "rates": rates}), encoding="utf-8")
-    told = error_rates(tmp_path)
+    told = error_rates({"selftest": {"factor": 3.5, "rates": rates}})
     assert told is not None
-    assert ordinary(told) == "self-test: 0.4 % false verdicts, 10 % slower found in 95.7 %, 20 % slower found in 100 %"
+    assert ordinary(told) == (
+        "self-test, 6 visits a side: 0.4 % false verdicts, 10 % slower found in 95.7 %, 20 % slower found in 100 %"
+    )
     frame = frame_of(searched(0.6, "block-sparse", **BLOCKS))
     assert trust_line(frame, break_evens(frame), told).endswith(f"; {told}.")
+
+
+def test_curves_that_are_not_searched_are_not_open_answers() -> None:
+    given = [row | {"level_range": None} for row in searched(0.95, "csr", pattern="element")[:1]]
+    rows = [row | {"level_range": [0.05, 0.99]} for row in searched(0.6, "block-sparse", **BLOCKS)] + given
+    frame = frame_of(rows)
+    line = ordinary(trust_line(frame, break_evens(frame)))
+    assert line.startswith("1 of 1 break-even answered, 0 open; 1 more curve at given sparsities only;")
 
 
 # The chart

@@ -21,12 +21,15 @@ def trust_line(frame: pd.DataFrame, found: Sequence[BreakEven], error_rates: str
         found: from `break_evens`.
         error_rates: what a self-test found on this machine, as a clause.
     """
-    judged = [one for one in found if one.answer.verdict != "unmeasured" and not one.builds]
+    every = [one for one in found if one.answer.verdict != "unmeasured" and not one.builds]
+    judged = [one for one in every if one.searched] or every
     answered = sum(one.answer.settled for one in judged)
     rows = frame[(frame["status"] == "ok") & frame["sparsity"].notna()].to_dict("records")
     visits = [points_of(row) for row in rows]
     marks = Counter(mark_row(row) for row in rows)
     parts = [f"{answered} of {count(len(judged), 'break-even')} answered, {len(judged) - answered} open"]
+    if len(every) > len(judged):
+        parts.append(f"{count(len(every) - len(judged), 'more curve')} at given sparsities only")
     if any(len(points) > 1 for points in visits):
         parts.append(f"visits of one cell lie ± {100 * noise_of(visits).spread:.1f} % apart")
     parts.append("speed-ups: " + ", ".join(f"{marks[name]} {name}" for name in MARKS))

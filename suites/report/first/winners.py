@@ -111,7 +111,8 @@ def _name(group: Group, sparsity: float, before: str) -> str:
         return ""
     ranked = [one for one in ranking(group, sparsity) if faster(one.member, sparsity)]
     if not ranked:
-        return "" if any(unseen(member, sparsity) for member in group.members) else CONTROL
+        perhaps = (unseen(one, sparsity) and sparsity >= (one.answer.sparsity or 0.0) for one in group.members)
+        return "" if any(perhaps) else CONTROL
     kept = next((one for one in ranked if one.name == before), ranked[0])
     return kept.name if ranked[0].speedup < CLEAR * kept.speedup else ranked[0].name
 
