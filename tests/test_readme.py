@@ -14,6 +14,8 @@ from torch import nn
 
 from sparsebench.representations import conformance, registry
 from sparsebench.representations.modules import SparseConv2d
+from sparsebench.suites.report import ReportError
+from sparsebench.suites.report.readme import renewed
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -48,14 +50,34 @@ def test_a_model_is_converted_as_it_says(tmp_path: Path, monkeypatch: pytest.Mon
     assert isinstance(sparse.first, SparseConv2d)
 
 
-def test_every_file_that_is_linked_exists() -> None:
-    linked = re.findall(r"\]\((?!https?:)([^)#]+)\)", README)
-    assert linked
-    assert [path for path in linked if not (ROOT / path).exists()] == []
+@pytest.mark.parametrize("name", ["README.md", "results/reference/README.md", "representations/README.md"])
+def test_every_file_that_is_linked_exists(name: str) -> None:
+    linked = re.findall(r"\]\((?!https?:)([^)#]+)\)", (ROOT / name).read_text(encoding="utf-8"))
+    assert linked or name.startswith("representations")
+    assert [path for path in linked if not ((ROOT / name).parent / path).exists()] == []
+
+
+def test_its_answers_and_its_picture_are_what_the_kept_run_says() -> None:
+    text, pictures = renewed(README, ROOT)
+    assert text == README, "renew it: python -m sparsebench.suites.report.readme README.md"
+    assert pictures
+    assert all(path.read_text(encoding="utf-8") == picture for path, picture in pictures.items())
+
+
+def test_it_is_read_in_three_minutes() -> None:
+    assert len(README.splitlines()) <= 130
+
+
+def test_a_readme_without_marks_or_a_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ReportError, match="expected <!-- answers: FOLDER -->"):
+        renewed("# Nothing", tmp_path)
+    with pytest.raises(ReportError, match=r"expected a folder with cells\.jsonl"):
+        renewed("<!-- answers: nowhere -->\n<!-- end of answers -->", tmp_path)
 
 
 def test_what_is_told_of_the_representations_is_what_there_is() -> None:
-    table = README[README.index("## What is compared") : README.index("Convolutions are native")]
+    told = (ROOT / "representations" / "README.md").read_text(encoding="utf-8")
+    table = told[told.index("## What is compared") : told.index("Convolutions are native")]
     rows = [row.split("|")[1] for row in table.splitlines() if row.startswith("| ")]
     named = re.findall(r"`([a-z-]+)`", " ".join(rows))
     assert sorted(named) == sorted(registry.BUILTIN)

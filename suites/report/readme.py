@@ -14,7 +14,7 @@ from pathlib import Path
 
 from sparsebench.suites.report.breakeven import break_evens
 from sparsebench.suites.report.first.groups import Group, chapters_of, groups_of
-from sparsebench.suites.report.first.sentences import plain, sentence, told
+from sparsebench.suites.report.first.sentences import told
 from sparsebench.suites.report.first.trust_line import trust_line
 from sparsebench.suites.report.journal import ReportError, Run, read_run
 from sparsebench.suites.report.overview import overview_svg
@@ -25,8 +25,8 @@ PICTURE = "overview.svg"
 LEVELS: tuple[float, ...] = (0.5, 0.8, 0.9)
 OPERATIONS: tuple[str, ...] = ("matmul", "conv2d")
 """What a newcomer asks about first; training and the rest stand in the report."""
-NARROW: tuple[str, ...] = ("element", "block 32×32")
-"""Patterns of products in the table."""
+PATTERNS: tuple[str, ...] = ("element", "block 32×32")
+"""Of the products in the table."""
 MARKS = re.compile(r"(<!-- answers: (\S+) -->\n).*?(<!-- end of answers -->)", flags=re.S)
 
 
@@ -70,6 +70,8 @@ def answers(run: Run, folder: str) -> str:
     found = break_evens(run.frame)
     groups = [group for chapter in chapters_of(groups_of(found, run.frame)) for group in chapter.groups]
     shown = [group for group in groups if _asked_first(group)]
+    largest = max((_elements(group) for group in shown if group.columns), default=0)
+    shown = [group for group in shown if not group.columns or _elements(group) == largest]
     head = ["what is absent", "of", "first to beat dense", *(f"at {bare_percent(level)} %" for level in LEVELS)]
     lines = [f"![From which sparsity on it is faster than dense]({folder}/{PICTURE})", ""]
     lines += [f"{escape(about(run))}; {escape(trust_line(run.frame, found))}", ""]
@@ -81,14 +83,18 @@ def answers(run: Run, folder: str) -> str:
         ])
         for group in shown
     ]  # fmt: skip
-    asked = next((group for group in shown if "32×32" in group.title and group.columns == 128), None)
-    lines += ["", f"As the page says it: *{escape(plain(sentence(asked)))}*"] if asked else []
     return "\n".join(lines) + "\n"
 
 
 def _asked_first(group: Group) -> bool:
     operation, pattern = group.keys["operation"], group.keys["pattern"]
-    return operation in OPERATIONS and (operation != "matmul" or pattern in NARROW)
+    return operation in OPERATIONS and (operation != "matmul" or pattern in PATTERNS)
+
+
+def _elements(group: Group) -> int:
+    """Return how large the weight of a product is: the README shows the largest."""
+    rows, columns, _ = map(int, group.keys["shape"].split("x"))
+    return rows * columns
 
 
 def _first(group: Group) -> str:
