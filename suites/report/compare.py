@@ -27,11 +27,14 @@ from sparsebench.suites.report.verdict import (
     Change,
     change,
     factor_of,
+    least_noise,
     pooled,
 )
 from sparsebench.suites.search.answer import noise_of, points_of
 from sparsebench.suites.text import bare_percent, count, known, ratio, significant, times
 
+LEAST_CELLS = 3
+"""That a verdict on a representation stands on."""
 QUALITY_WITHIN = 0.01
 """A figure of merit this near, relative to the first run's, is the same: another order of sums moves it less."""
 
@@ -116,13 +119,16 @@ class Comparison:
 
     @property
     def representations(self) -> dict[str, str]:
-        """Return the verdict on each representation, over all its cells: what one cell is too noisy to show."""
+        """Return the verdict on each representation, over all its cells: what one cell is too noisy to show.
+
+        Cells without an interval, or of a single visit, do not count.
+        """
         found = {}
         for name in self.medians:
             sure = [
                 pair for pair in self.pairs if pair.row_a["representation"] == name and math.isfinite(pair.change.error)
             ]
-            if sure:
+            if len(sure) >= LEAST_CELLS:
                 visits = min(_visits(row) for pair in sure for row in (pair.row_a, pair.row_b))
                 factor = factor_of(self.machines, REPRESENTATION, visits)
                 found[name] = pooled([pair.change for pair in sure]).verdict(factor)
@@ -229,8 +235,8 @@ def compare(run_a: Path, run_b: Path) -> Comparison:
     a, b = read_run(run_a), read_run(run_b)
     rows_a, rows_b = _rows(a), _rows(b)
     shared = [key for key in rows_a if key in rows_b]
-    noise = noise_of(points_of(row) for rows in (rows_a, rows_b) for row in rows.values())
     machines = (a.machine, b.machine)
+    noise = least_noise(noise_of(points_of(row) for rows in (rows_a, rows_b) for row in rows.values()), machines)
     pairs, changes, untimed = [], [], 0
     for key in shared:
         one, other = rows_a[key], rows_b[key]

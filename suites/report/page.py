@@ -13,8 +13,17 @@ from sparsebench.suites.report.anchors import colour, mark_id
 from sparsebench.suites.report.colours import Look, swatch
 from sparsebench.suites.report.first.screen import Screen
 from sparsebench.suites.report.table import Section, Value
+from sparsebench.suites.text import NONE, SPACE
 
 HERE = Path(__file__).resolve().parent
+UNITS: dict[str, float] = {
+    "": 1.0, "×": 1.0, "%": 0.01, "s": 1.0, "ms": 1e-3, "µs": 1e-6, "ns": 1e-9,
+    "B": 1.0, "KiB": 2.0**10, "MiB": 2.0**20, "GiB": 2.0**30,
+}  # fmt: skip
+READS = re.compile(rf"(\d[\d{SPACE}]*(?:\.\d+)?(?:e[+-]?\d+)?){SPACE}?(×|%|[mµn]?s|[KMG]iB|B)?(?: – .*)?")
+"""A number with its unit, as report.js reads it too where a table is sorted."""
+ROUNDING = 0.06
+"""How far a number that is shown may be from the one that it stands for."""
 
 
 def page(
@@ -61,12 +70,22 @@ def attributes(value: Value) -> dict[str, Any]:
     if styles:
         found["class"] = " ".join(styles)
     if value.sort is None:
-        found["data-s"] = ""
+        if value.text != NONE:
+            found["data-s"] = ""
     elif isinstance(value.sort, str):
         if value.sort != value.text:
             found["data-s"] = value.sort
-    elif f"{value.sort:g}" != value.text:
+    elif not _reads_as(value.text, value.sort):
         found["data-s"] = f"{value.sort:.4g}"
     if value.hint:
         found["title"] = value.hint
     return found
+
+
+def _reads_as(text: str, number: float) -> bool:
+    """Tell whether a text is read as a number by who sorts by it, but for rounding."""
+    found = READS.fullmatch(text)
+    if not found:
+        return False
+    read = float(found[1].replace(SPACE, "")) * UNITS[found[2] or ""]
+    return abs(read - number) <= ROUNDING * abs(number)

@@ -1,9 +1,17 @@
 "use strict";
 // Without this script the page shows the same; with it tables sort and filter, and the form at the top answers.
 
+// A number sorts as it reads, in its own unit; page.py writes down only what sorts otherwise.
+const units = {"": 1, "×": 1, "%": .01, s: 1, ms: 1e-3, "µs": 1e-6, ns: 1e-9, B: 1, KiB: 2 ** 10, MiB: 2 ** 20, GiB: 2 ** 30};
+function read(text) {
+  if (text === "–") return "";
+  const found = text.match(/^(\d[\d\u00a0]*(?:\.\d+)?(?:e[+-]?\d+)?)\u00a0?(×|%|[mµn]?s|[KMG]iB|B)?(?: – .*)?$/);
+  return found ? String(found[1].replaceAll("\u00a0", "") * units[found[2] ?? ""]) : text;
+}
+
 for (const table of document.querySelectorAll("table")) {
   const body = table.tBodies[0];
-  const key = (row, column) => row.cells[column].dataset.s ?? row.cells[column].textContent;
+  const key = (row, column) => row.cells[column].dataset.s ?? read(row.cells[column].textContent);
   [...table.tHead.rows[0].cells].forEach((head, column) => {
     const button = document.createElement("button");
     button.type = "button";

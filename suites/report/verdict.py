@@ -18,6 +18,8 @@ LEAST = 0.02
 """A change that is smaller than this share is of no account, however sure it is."""
 FACTOR = 3.0
 """How many standard errors make a difference, where no self-test has found what this machine needs."""
+LEAST_VISITS = 2
+"""Of one visit nobody knows how far the next lies: processes that are a factor of two apart are not rare."""
 CELL, REPRESENTATION = "cell", "representation"
 """What a verdict is about: one cell, or all cells of a representation together."""
 OWN = 2.0
@@ -67,7 +69,8 @@ def _side(row: Mapping[Any, Any], noise: Noise) -> tuple[float, float]:
     if not isinstance(row.get("visit_speedups"), (str, list)):
         # the interval is all that is known, and covers what visits differ by
         return points[0].value, points[0].error ** 2
-    return mean(points, noise)
+    value, variance = mean(points, noise)
+    return value, variance if len(points) >= LEAST_VISITS else math.inf
 
 
 def mean(visits: Sequence[Point], noise: Noise) -> tuple[float, float]:
@@ -105,6 +108,16 @@ def factor_of(machines: Sequence[Mapping[str, Any]], level: str, visits: int) ->
         visits: on the side that has fewer; the self-test's next lower number of visits counts.
     """
     return max(_tested(facts, level, visits) for facts in machines)
+
+
+def least_noise(noise: Noise, machines: Sequence[Mapping[str, Any]]) -> Noise:
+    """Return a noise that is at least what the self-tests found: factors go with the noise that they were found in."""
+    found = [noise.spread]
+    for facts in machines:
+        tested = facts.get("selftest")
+        if isinstance(tested, Mapping) and isinstance(tested.get("noise"), float):
+            found.append(tested["noise"])
+    return Noise(spread=max(found), weight=noise.weight)
 
 
 def _tested(facts: Mapping[str, Any], level: str, visits: int) -> float:

@@ -65,8 +65,9 @@ class Tally:
     def plan(self, number: int) -> dict[str, list[Planned]]:
         """Return what each suite measures in a pass, the cells of one case next to each other.
 
-        In the first, everything once. Where time is limited, later ones belong to the curves, in the order of
-        `State.following` and as many as there is time for; cells of a given level come again once no curve is left.
+        In the first, everything once. Where time is limited, later ones belong to the curves that are open, in the
+        order of `State.following`; once none is left, to cells of a given level, as often as the profile visits them;
+        and then to intervals that can become narrower. As much is planned as there is time for.
 
         Args:
             number: of the pass, from 1.
@@ -75,20 +76,28 @@ class Tally:
         if number != self._pass:
             self._pass, self._begun = number, (time.time(), self._made())
         limited = self._until is not None and number > 1
-        following = {name: list(known.following) for name, known in states.items()}
-        if limited and self._until is not None:
-            room = max(1, int((self._until - time.time()) / visit_s))
-            share = min(1.0, room / max(1, sum(map(len, following.values()))))
-            following = {name: cells[: math.ceil(share * len(cells))] for name, cells in following.items()}
-        planned = {}
-        for name, one in self._agendas.items():
-            again = [
+        again = {
+            name: [
                 dataclasses.replace(cell, visit=made + 1)
                 for cell in one.fixed
                 if (made := done.get(cell.key(self._order.device), 0)) < min(number, self._last)
             ]
-            planned[name] = [*(() if limited and any(following.values()) else again), *together(following[name])]
-        return planned
+            for name, one in self._agendas.items()
+        }
+        following = {name: list(known.following) for name, known in states.items()}
+        if not limited:
+            return {name: [*again[name], *together(following[name])] for name in self._agendas}
+        narrowing = {name: list(known.narrowing) for name, known in states.items()}
+        for cells in (following, again, narrowing):
+            if any(cells.values()):
+                return {name: together(some) for name, some in self._fitting(cells, visit_s).items()}
+        return {name: [] for name in self._agendas}
+
+    def _fitting(self, cells: Mapping[str, list[Planned]], visit_s: float) -> dict[str, list[Planned]]:
+        """Return the first cells of each suite, as many as there is time for."""
+        room = max(1, int(((self._until or 0.0) - time.time()) / visit_s))
+        share = min(1.0, room / max(1, sum(map(len, cells.values()))))
+        return {name: some[: math.ceil(share * len(some))] for name, some in cells.items()}
 
     def _made(self) -> int:
         """Return how many visits the journal holds; of a cell that needs no further one, it counts as one."""

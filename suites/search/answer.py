@@ -74,6 +74,12 @@ class Answer:
         return {"not up to": 2.0, "unmeasured": 3.0}.get(self.verdict, self.sparsity or 0.0)
 
     @property
+    def half_width(self) -> float:
+        """Return how far its interval reaches, on the wider side."""
+        middle = self.sparsity or 0.0
+        return max(self.high - middle, middle - self.low)
+
+    @property
     def settled(self) -> bool:
         """Tell whether measuring more would not change what is told."""
         return self.verdict in ("crosses", "from the start", "not up to")

@@ -154,11 +154,13 @@ class State:
         answers: by the curve's key.
         refused: keys of the curves that a representation does not hold, so that there is nothing to answer.
         following: the cells to measure next: curves with fewer than two visits first, then those that cross early.
+        narrowing: cells that would make the intervals of answered crossings narrower, the widest first.
     """
 
     answers: dict[str, Answer]
     refused: frozenset[str]
     following: tuple[Planned, ...]
+    narrowing: tuple[Planned, ...]
 
 
 def state(curves: Sequence[Curve], rows: Sequence[Row], device: str, most: int) -> State:
@@ -192,18 +194,29 @@ def state(curves: Sequence[Curve], rows: Sequence[Row], device: str, most: int) 
     expected = _expectations(curves, points, device)
     answers: dict[str, Answer] = {}
     following: list[tuple[int, float, Planned]] = []
+    narrowing: list[tuple[float, Planned]] = []
     for key, curve in known.items():
         mine = points.get(key, [])
         answers[key] = answer(mine, noise, curve.levels[0], curve.levels[-1])
         if key in closed | refused or len(mine) >= most:
             continue
-        level = next_level(mine, noise, curve.levels, expected(curve))
+        level = next_level(mine, noise, curve.levels, expected(curve), narrow=True)
         if level is not None:
             visit = visits.get(curve.at(level).key(device), 0) + 1
-            # those that win early come first: they are who the question is about
-            following.append((min(len(mine), 2), answers[key].order, curve.at(level, visit, weigh=key not in weighed)))
+            cell = curve.at(level, visit, weigh=key not in weighed)
+            if answers[key].settled:
+                narrowing.append((-answers[key].half_width, cell))
+            else:
+                # those that win early come first: they are who the question is about
+                following.append((min(len(mine), 2), answers[key].order, cell))
     following.sort(key=lambda item: item[:2])
-    return State(answers=answers, refused=frozenset(refused), following=tuple(cell for *_, cell in following))
+    narrowing.sort(key=lambda item: item[0])
+    return State(
+        answers=answers,
+        refused=frozenset(refused),
+        following=tuple(cell for *_, cell in following),
+        narrowing=tuple(cell for _, cell in narrowing),
+    )
 
 
 def _expectations(

@@ -16,7 +16,13 @@ APART = 0.2
 """How far from the crossing in u = −log(density) levels are put in turn, to see the slope."""
 
 
-def next_level(points: Sequence[Point], noise: Noise, levels: Sequence[float], expected: float = BEGIN) -> float | None:
+NARROW = 0.02
+"""A crossing that is known within so much to either side needs no further visit, even if there is time."""
+
+
+def next_level(
+    points: Sequence[Point], noise: Noise, levels: Sequence[float], expected: float = BEGIN, *, narrow: bool = False
+) -> float | None:
     """Return the level to measure next, None if the curve is answered.
 
     Args:
@@ -24,11 +30,12 @@ def next_level(points: Sequence[Point], noise: Noise, levels: Sequence[float], e
         noise: between visits.
         levels: that the pattern can have, ascending.
         expected: where the crossing is expected as long as nothing is measured.
+        narrow: go on with an answered crossing until its interval is within ± NARROW.
     """
     if not points:
         return nearest(levels, expected)
     known: Answer = answer(points, noise, levels[0], levels[-1])
-    if known.settled:
+    if known.settled and not (narrow and known.verdict == "crosses" and known.half_width > NARROW):
         return None
     found, means = fitted(points, noise), level_means(points)
     # before a second level is measured the fit stands on what is believed of the slope: look where it points

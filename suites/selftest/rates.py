@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from sparsebench.suites.report.verdict import CELL, FACTOR, REPRESENTATION, Change, mean, pooled
+from sparsebench.suites.report.verdict import CELL, FACTOR, LEAST_VISITS, REPRESENTATION, Change, mean, pooled
 from sparsebench.suites.search.answer import noise_of, points_of
 from sparsebench.suites.search.fit import Noise, Point
 from sparsebench.suites.selftest.copies import SLOWER, SUBJECTS, name_of
@@ -89,37 +89,38 @@ def reckon(rows: Sequence[Mapping[str, Any]]) -> Found:
     they are meant to be, and at least FACTOR where too little was compared to tell.
 
     Raises:
-        ValueError: if a cell was not visited twice.
+        ValueError: if a cell was not visited often enough for two sides.
     """
     cells = cells_of(rows)
     passes = min((len(points) for one in cells.values() for points in one.values()), default=0)
-    if passes < 2:
-        raise ValueError(f"expected at least 2 visits of every cell, got {passes}; give --time more")
+    if passes < 2 * LEAST_VISITS:
+        raise ValueError(f"expected at least {2 * LEAST_VISITS} visits of every cell, got {passes}; give --time more")
     noise = noise_of(points for one in cells.values() for points in one.values())
     rates: list[Rate] = []
-    for size in sorted({1, min(3, passes // 2), passes // 2}):
+    for size in sorted({LEAST_VISITS, min(3, passes // 2), passes // 2}):
         changes = {percent: _changes(cells, noise, passes, size, percent) for percent in (0, *SLOWER)}
         for level, flat in ((CELL, chain.from_iterable), (REPRESENTATION, partial(map, pooled))):
             told = {percent: list(flat(some)) for percent, some in changes.items()}
-            factor = _factor(told[0])
+            needed = factor(told[0])
             rates += [
                 Rate(
-                    level=level, percent=percent, visits=size, factor=factor, tried=len(some),
-                    found=_share(some, factor, percent),
+                    level=level, percent=percent, visits=size, factor=needed, tried=len(some),
+                    found=_share(some, needed, percent),
                 )
                 for percent, some in told.items()
             ]  # fmt: skip
     return Found(noise=noise.spread, cells=sum(map(len, cells.values())), rates=tuple(rates))
 
 
-def _factor(equal: Sequence[Change]) -> float:
+def factor(equal: Sequence[Change]) -> float:
+    """Return how many standard errors make a difference, from changes of what is the same."""
     found = next((step for step in STEPS if _share(equal, step, 0) <= FALSE), STEPS[-1])
     return max(found, FACTOR) if len(equal) * FALSE < ENOUGH else found
 
 
-def _share(changes: Sequence[Change], factor: float, percent: int) -> float:
+def _share(changes: Sequence[Change], needed: float, percent: int) -> float:
     wanted = ("slower",) if percent else ("slower", "faster")
-    return sum(one.verdict(factor) in wanted for one in changes) / len(changes) if changes else math.nan
+    return sum(one.verdict(needed) in wanted for one in changes) / len(changes) if changes else math.nan
 
 
 def _changes(cells: Cells, noise: Noise, passes: int, size: int, percent: int) -> list[list[Change]]:

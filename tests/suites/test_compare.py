@@ -16,7 +16,7 @@ from sparsebench.representations.pattern import Pattern
 from sparsebench.suites.cell import Case, blank
 from sparsebench.suites.cli import app
 from sparsebench.suites.report import Comparison, ReportError, compare
-from sparsebench.suites.report.verdict import Change, change, factor_of, pooled
+from sparsebench.suites.report.verdict import Change, change, factor_of, least_noise, pooled
 from sparsebench.suites.search.fit import Noise
 
 MACHINE = {"cpu": "A", "cores": 2, "threads": 2, "libraries": {"torch": "2.13.0"}, "load_average": [0.1, 0.2, 0.3]}
@@ -93,8 +93,8 @@ def test_visits_that_lie_apart_make_a_change_less_sure() -> None:
     assert verdict([0.8, 0.8, 0.8], 0.15) == "unclear"  # the run's noise
     assert verdict([0.8, 0.8, 0.8] * 4, 0.15) == "slower"  # outweighed by visits
     assert verdict([0.6, 1.1, 0.78], 0.02) == "unclear"  # its own
-    assert verdict([0.8], 0.02) == "slower"
-    assert verdict([0.8], 0.06) == "unclear"
+    assert verdict([0.8, 0.8], 0.02) == "slower"
+    assert verdict([0.5], 0.02) == "unclear"  # one visit says nothing of the next
 
 
 def test_what_makes_a_difference_is_what_the_self_tests_ask_for() -> None:
@@ -107,6 +107,12 @@ def test_what_makes_a_difference_is_what_the_self_tests_ask_for() -> None:
     assert factor_of([low, high], "cell", 1) == 5.0
     assert factor_of([low], "representation", 4) == 3.0
     assert factor_of([low, {}], "cell", 4) == factor_of([{}, {"selftest": "?"}], "cell", 4) == 3.0
+
+
+def test_what_the_self_tests_found_of_the_noise_counts() -> None:
+    tested = {"selftest": {"noise": 0.08}}
+    assert least_noise(Noise(spread=0.03), [tested, {}]).spread == 0.08
+    assert least_noise(Noise(spread=0.1), [tested, {"selftest": None}]).spread == 0.1
 
 
 def test_cells_together_show_what_none_shows_alone(tmp_path: Path) -> None:

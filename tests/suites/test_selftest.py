@@ -16,8 +16,9 @@ from sparsebench.representations.pattern import Pattern
 from sparsebench.representations.registry import load
 from sparsebench.suites.cell import Case, blank
 from sparsebench.suites.measure import machine
+from sparsebench.suites.report.verdict import Change
 from sparsebench.suites.selftest import copies, kept
-from sparsebench.suites.selftest.rates import reckon
+from sparsebench.suites.selftest.rates import factor, reckon
 from sparsebench.suites.selftest.run import cells, selftest, told
 
 
@@ -45,8 +46,8 @@ def test_on_a_calm_machine_slow_downs_are_found_and_nothing_else_is() -> None:
         assert found.rate(level, 0).found <= 0.01
         assert found.rate(level, 10).found >= 0.95
         assert found.rate(level, 20).found >= 0.99
-        assert found.rate(level, 20, 1).found > found.rate(level, 5, 1).found
-    assert {rate.visits for rate in found.rates} == {1, 3, 6}
+    assert found.rate("cell", 20, 2).found > found.rate("cell", 5, 2).found + 0.2
+    assert {rate.visits for rate in found.rates} == {2, 3, 6}
     assert sum("of those 10 % slower" in line for line in told(found)) == 6
 
 
@@ -59,18 +60,17 @@ def test_on_a_noisy_machine_verdicts_stay_right_and_cells_together_find_more() -
     assert found.rate("cell", 0).tried > 1000
 
 
-def test_the_factor_grows_where_visits_jump() -> None:
-    calm, jumpy = rows_of(0.02, 8), rows_of(0.02, 8)
-    rng = np.random.default_rng(1)
-    for row in jumpy:
-        row["visit_speedups"] = [one * (2.0 if rng.random() < 0.04 else 1.0) for one in row["visit_speedups"]]
-    assert reckon(jumpy).rate("cell", 0, 1).factor > reckon(calm).rate("cell", 0, 1).factor
-    assert reckon(jumpy).rate("cell", 0).found <= 0.01
+def test_the_factor_grows_with_what_is_far_apart_though_it_is_the_same() -> None:
+    calm = [Change(log=0.05 * (-1) ** number, error=0.05) for number in range(1000)]
+    assert factor(calm) == 2.6
+    assert factor([*calm, *[Change(log=0.2, error=0.05)] * 15]) == 4.0
+    assert factor([*calm, *[Change(log=0.2, error=0.05)] * 5]) == 2.6  # half a percent is as rare as it is meant to be
+    assert factor(calm[:100]) == 3.0  # too few to tell
 
 
 def test_too_few_visits_are_told_in_a_line() -> None:
-    with pytest.raises(ValueError, match=r"expected at least 2 visits of every cell, got 1; give --time more"):
-        reckon(rows_of(0.02, 1))
+    with pytest.raises(ValueError, match=r"expected at least 4 visits of every cell, got 3; give --time more"):
+        reckon(rows_of(0.02, 3))
     with pytest.raises(ValueError, match="got 0"):
         reckon([])
 
@@ -100,14 +100,14 @@ def test_what_is_found_is_kept_for_later_runs(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     threads = machine.default_threads()
     assert kept.known(threads) is None
-    found = selftest(tmp_path / "run", threads, 120.0, lambda count: None, cells()[:5], visits=2)
+    found = selftest(tmp_path / "run", threads, 120.0, lambda count: None, cells()[:5], visits=4)
     noted = kept.known(threads)
     assert noted is not None
     assert [rate["factor"] for rate in noted["rates"]] == [rate.factor for rate in found.rates]
     assert kept.known(threads + 1) is None
     journal = [json.loads(line) for line in (tmp_path / "run" / "cells.jsonl").read_text().splitlines()]
     assert {row["status"] for row in journal} == {"ok"}
-    assert max(row["visits"] for row in journal) == 2
+    assert max(row["visits"] for row in journal) == 4
 
 
 def test_a_self_test_without_time_is_refused_in_a_line() -> None:
