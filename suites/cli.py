@@ -218,7 +218,8 @@ def compare(
     run_a: Annotated[Path, typer.Argument(help="A run folder.")],
     run_b: Annotated[Path, typer.Argument(help="Another one.")],
     fail_on: Annotated[
-        str | None, typer.Option(help="Leave with status 1 if a cell is so: slower, faster or unclear.")
+        str | None,
+        typer.Option(help="Leave with status 1 if a cell or a whole representation is slower (or: faster)."),
     ] = None,
 ) -> None:
     """Say of every cell whether its speed-up is the same, faster, slower or unclear in the second run."""
@@ -231,7 +232,7 @@ def compare(
     if fail_on is not None and fail_on not in found.counts:
         refuse(f"expected --fail-on {', '.join(found.counts)}, got {fail_on!r}")
     console.print(found)
-    raise typer.Exit(Exit.FAILED_CELLS if fail_on is not None and found.counts[fail_on] else Exit.DONE)
+    raise typer.Exit(Exit.FAILED_CELLS if fail_on is not None and found.has(fail_on) else Exit.DONE)
 
 
 @app.command()

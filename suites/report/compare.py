@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,16 @@ from sparsebench.suites.report.inventory import flat
 from sparsebench.suites.report.journal import Run, read_run
 from sparsebench.suites.report.moved import Moved, differences, moved, share_told
 from sparsebench.suites.report.table import Table, figure, markdown, words
-from sparsebench.suites.report.verdict import FACTOR, VERDICTS, WITHIN, change, factor_of
+from sparsebench.suites.report.verdict import (
+    CELL,
+    REPRESENTATION,
+    VERDICTS,
+    WITHIN,
+    Change,
+    change,
+    factor_of,
+    pooled,
+)
 from sparsebench.suites.search.answer import noise_of, points_of
 from sparsebench.suites.text import bare_percent, count, known, ratio, significant, times
 
@@ -41,6 +51,7 @@ class Pair:
         row_b: its row in the second run.
         ratio: speed-up in b ÷ speed-up in a.
         verdict: one of VERDICTS.
+        change: how its speed-up differs, with its error.
     """
 
     key: str
@@ -48,6 +59,7 @@ class Pair:
     row_b: Mapping[Any, Any]
     ratio: float
     verdict: str
+    change: Change
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +77,7 @@ class Comparison:
         warnings: lines about what makes the runs hard to compare.
         quality_changes: (key, metric, in a, in b) where a figure of merit is not the same.
         curves: those that both runs answered, farthest apart first; two searches share few cells, but all curves.
-        factor: how many standard errors make a difference.
+        machines: the facts of both runs; their self-tests say how many standard errors make a difference.
     """
 
     name_a: str
@@ -78,7 +90,7 @@ class Comparison:
     warnings: tuple[str, ...]
     quality_changes: tuple[tuple[str, str, float, float], ...] = ()
     curves: tuple[Moved, ...] = ()
-    factor: float = FACTOR
+    machines: tuple[Mapping[str, Any], ...] = ()
 
     @property
     def counts(self) -> dict[str, int]:
@@ -103,6 +115,24 @@ class Comparison:
         return {name: median(ratios[name]) for name in order(ratios)}
 
     @property
+    def representations(self) -> dict[str, str]:
+        """Return the verdict on each representation, over all its cells: what one cell is too noisy to show."""
+        found = {}
+        for name in self.medians:
+            sure = [
+                pair for pair in self.pairs if pair.row_a["representation"] == name and math.isfinite(pair.change.error)
+            ]
+            if sure:
+                visits = min(_visits(row) for pair in sure for row in (pair.row_a, pair.row_b))
+                factor = factor_of(self.machines, REPRESENTATION, visits)
+                found[name] = pooled([pair.change for pair in sure]).verdict(factor)
+        return found
+
+    def has(self, verdict: str) -> bool:
+        """Tell whether a cell or a whole representation has a verdict."""
+        return bool(self.counts[verdict]) or verdict in self.representations.values()
+
+    @property
     def headline(self) -> str:
         """Return the one figure: "412 of 440 cells (93.6 %) within 10 %"."""
         if self.share_within is None:
@@ -114,7 +144,9 @@ class Comparison:
     def summary(self) -> tuple[str, ...]:
         """Return the headline and the lines beneath it."""
         told = ", ".join(f"{number} {name}" for name, number in self.counts.items())
-        lines = [self.headline, f"{told} (a difference is {self.factor:g} standard errors)"]
+        moved_as_one = [f"{name} {one}" for name, one in self.representations.items() if one in ("faster", "slower")]
+        lines = [self.headline, told]
+        lines += ["all cells together: " + ", ".join(moved_as_one)] if moved_as_one else []
         lines += [share_told(self.curves)] if self.curves else []
         beside = [
             count(len(self.only_a), "cell") + " only in the first run" if self.only_a else "",
@@ -130,7 +162,7 @@ class Comparison:
         found = [
             Table(
                 title="Median ratio by representation",
-                head=("representation", "median ratio", "cells", *VERDICTS),
+                head=("representation", "median ratio", "together", "cells", *VERDICTS),
                 rows=tuple(self._median(name, middle) for name, middle in self.medians.items()),
             )
         ]
@@ -158,7 +190,8 @@ class Comparison:
     def _median(self, name: str, middle: float) -> tuple[Any, ...]:
         mine = [pair.verdict for pair in self.pairs if pair.row_a["representation"] == name]
         counts = (figure(str(mine.count(verdict)), mine.count(verdict)) for verdict in VERDICTS)
-        return (words(name), figure(ratio(middle), middle), figure(str(len(mine)), len(mine)), *counts)
+        together = words(self.representations.get(name, "unclear"))
+        return (words(name), figure(ratio(middle), middle), together, figure(str(len(mine)), len(mine)), *counts)
 
     def markdown(self) -> str:
         """Return everything as GitHub's Markdown."""
@@ -197,16 +230,17 @@ def compare(run_a: Path, run_b: Path) -> Comparison:
     rows_a, rows_b = _rows(a), _rows(b)
     shared = [key for key in rows_a if key in rows_b]
     noise = noise_of(points_of(row) for rows in (rows_a, rows_b) for row in rows.values())
-    factor = factor_of(a.machine, b.machine)
+    machines = (a.machine, b.machine)
     pairs, changes, untimed = [], [], 0
     for key in shared:
         one, other = rows_a[key], rows_b[key]
         if one["status"] != other["status"]:
             changes.append((key, str(one["status"]), str(other["status"])))
         elif one["status"] == "ok" and one["speedup"] > 0 and other["speedup"] > 0:
-            told = change(one, other, noise).verdict(factor)
+            found = change(one, other, noise)
+            told = found.verdict(factor_of(machines, CELL, min(_visits(one), _visits(other))))
             moved_by = other["speedup"] / one["speedup"]
-            pairs.append(Pair(key=key, row_a=one, row_b=other, ratio=moved_by, verdict=told))
+            pairs.append(Pair(key=key, row_a=one, row_b=other, ratio=moved_by, verdict=told, change=found))
         else:
             untimed += 1
     return Comparison(
@@ -220,8 +254,12 @@ def compare(run_a: Path, run_b: Path) -> Comparison:
         warnings=_warnings(a, b, shared),
         quality_changes=_quality_changes(rows_a, rows_b, shared),
         curves=moved(a.frame, b.frame),
-        factor=factor,
+        machines=machines,
     )
+
+
+def _visits(row: Mapping[Any, Any]) -> int:
+    return int(row["visits"]) if known(row.get("visits")) else 1
 
 
 def _quality_changes(

@@ -18,7 +18,9 @@ LEAST = 0.02
 """A change that is smaller than this share is of no account, however sure it is."""
 FACTOR = 3.0
 """How many standard errors make a difference, where no self-test has found what this machine needs."""
-OWN = 4.0
+CELL, REPRESENTATION = "cell", "representation"
+"""What a verdict is about: one cell, or all cells of a representation together."""
+OWN = 2.0
 """Visits that a run's noise counts as beside a cell's own: a cell that jumps more than the others is less sure."""
 
 
@@ -79,15 +81,39 @@ def mean(visits: Sequence[Point], noise: Noise) -> tuple[float, float]:
     return middle, (OWN * expected + own) / (OWN + len(visits) - 1) / len(visits)
 
 
-def factor_of(*machines: Mapping[str, Any]) -> float:
+def pooled(changes: Sequence[Change]) -> Change:
+    """Return the change of several cells together, each weighed by how sure it is.
+
+    Where they differ by more than their errors say, the error grows with it (Birge's ratio).
+
+    Args:
+        changes: at least one, each with a finite error.
+    """
+    weights = [1 / max(one.error, 1e-6) ** 2 for one in changes]
+    log = sum(weight * one.log for weight, one in zip(weights, changes, strict=True)) / sum(weights)
+    left = sum(weight * (one.log - log) ** 2 for weight, one in zip(weights, changes, strict=True))
+    spread = left / (len(changes) - 1) if len(changes) > 1 else 1.0
+    return Change(log=log, error=math.sqrt(max(1.0, spread) / sum(weights)))
+
+
+def factor_of(machines: Sequence[Mapping[str, Any]], level: str, visits: int) -> float:
     """Return how many standard errors make a difference: the most that the runs' self-tests ask for, else FACTOR.
 
     Args:
         machines: the facts of each run, from machine.json.
+        level: CELL or REPRESENTATION.
+        visits: on the side that has fewer; the self-test's next lower number of visits counts.
     """
-    found = [
-        float(tested["factor"])
-        for facts in machines
-        if isinstance(tested := facts.get("selftest"), Mapping) and isinstance(tested.get("factor"), (int, float))
-    ]
-    return max(found) if len(found) == len(machines) else max([FACTOR, *found])
+    return max(_tested(facts, level, visits) for facts in machines)
+
+
+def _tested(facts: Mapping[str, Any], level: str, visits: int) -> float:
+    try:
+        known = {
+            int(rate["visits"]): float(rate["factor"])
+            for rate in facts["selftest"]["rates"]
+            if rate["level"] == level and rate["percent"] == 0
+        }
+        return known[max((tried for tried in known if tried <= visits), default=min(known))]
+    except (KeyError, TypeError, ValueError):
+        return FACTOR

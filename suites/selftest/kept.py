@@ -34,4 +34,4 @@ def known(threads: int) -> Mapping[str, Any] | None:
         found = json.loads(_kept(threads).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return found if isinstance(found, dict) and isinstance(found.get("factor"), float) else None
+    return found if isinstance(found, dict) and isinstance(found.get("rates"), list) else None

@@ -6,6 +6,7 @@ import dataclasses
 from pathlib import Path
 
 from sparsebench.suites.plan import Planned
+from sparsebench.suites.report.verdict import CELL, REPRESENTATION
 from sparsebench.suites.runner.journal import RunFolder
 from sparsebench.suites.runner.progress import Progress
 from sparsebench.suites.runner.run import Order, run
@@ -85,11 +86,13 @@ def selftest(
 
 def told(found: Found) -> list[str]:
     """Return what a self-test found, a line each."""
-    lines = [
-        f"{count(found.cells, 'cell')}; visits of one cell lie {100 * found.noise:.1f} % apart (a standard deviation); "
-        f"{found.factor:g} standard errors make a difference"
-    ]
-    for rate in found.rates:
-        what = f"{rate.percent} % slower, found" if rate.percent else "the same, told apart (false)"
-        lines.append(f"{count(rate.visits, 'visit')} a side: {what}: {100 * rate.found:.1f} % of {rate.tried}")
+    lines = [f"{count(found.cells, 'cell')}; visits of one cell lie {100 * found.noise:.1f} % apart"]
+    for level in (CELL, REPRESENTATION):
+        for visits in sorted({rate.visits for rate in found.rates}):
+            false, *slower = (found.rate(level, percent, visits) for percent in (0, *SLOWER))
+            lines.append(
+                f"a {level}, {count(visits, 'visit')} a side (a difference is {false.factor:g} standard errors): "
+                f"{100 * false.found:.1f} % of {false.tried} false verdicts; found "
+                + ", ".join(f"{100 * rate.found:.1f} % of those {rate.percent} % slower" for rate in slower)
+            )
     return lines

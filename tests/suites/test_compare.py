@@ -16,7 +16,7 @@ from sparsebench.representations.pattern import Pattern
 from sparsebench.suites.cell import Case, blank
 from sparsebench.suites.cli import app
 from sparsebench.suites.report import Comparison, ReportError, compare
-from sparsebench.suites.report.verdict import change, factor_of
+from sparsebench.suites.report.verdict import Change, change, factor_of, pooled
 from sparsebench.suites.search.fit import Noise
 
 MACHINE = {"cpu": "A", "cores": 2, "threads": 2, "libraries": {"torch": "2.13.0"}, "load_average": [0.1, 0.2, 0.3]}
@@ -98,11 +98,40 @@ def test_visits_that_lie_apart_make_a_change_less_sure() -> None:
 
 
 def test_what_makes_a_difference_is_what_the_self_tests_ask_for() -> None:
-    found = {"selftest": {"factor": 2.7}}
-    assert factor_of(found, found) == 2.7
-    assert factor_of(found, {}) == factor_of({}, {"selftest": None}) == 3.0
-    assert factor_of(found, {"selftest": {"factor": 4.5}}) == 4.5
-    assert factor_of({"selftest": {"factor": 4.5}}, {"selftest": "?"}) == 4.5
+    def facts(*factors: float) -> dict[str, Any]:
+        rates = [{"level": "cell", "percent": 0, "visits": 3 * i + 1, "factor": one} for i, one in enumerate(factors)]
+        return {"selftest": {"rates": [*rates, {"level": "cell", "percent": 10, "visits": 9, "factor": 99.0}]}}
+
+    low, high = facts(2.9, 2.7), facts(5.0, 4.5)
+    assert [factor_of([low], "cell", visits) for visits in (0, 1, 3, 4, 20)] == [2.9, 2.9, 2.9, 2.7, 2.7]
+    assert factor_of([low, high], "cell", 1) == 5.0
+    assert factor_of([low], "representation", 4) == 3.0
+    assert factor_of([low, {}], "cell", 4) == factor_of([{}, {"selftest": "?"}], "cell", 4) == 3.0
+
+
+def test_cells_together_show_what_none_shows_alone(tmp_path: Path) -> None:
+    def rows(shift: float, wiggle: float) -> list[dict[str, Any]]:
+        return [
+            row(shift * (1 + wiggle * (-1) ** i), half=0.1, level=level, name=name)
+            for name, shift in (("csr", shift), ("ell", 1.0))
+            for i, level in enumerate((0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95))
+        ]
+
+    found = compared(tmp_path, rows(1.0, 0.02), rows(0.88, -0.02))
+    assert found.counts["slower"] == 0
+    assert found.representations == {"csr": "slower", "ell": "same"}
+    assert "all cells together: csr slower" in found.summary
+    assert found.has("slower")
+    assert not found.has("faster")
+
+
+def test_cells_that_disagree_are_less_sure_together() -> None:
+    agree = pooled([Change(log=-0.1, error=0.05) for _ in range(9)])
+    apart = pooled([Change(log=-0.1 + 0.3 * (i % 3 - 1), error=0.05) for i in range(9)])
+    assert agree.log == pytest.approx(apart.log) == pytest.approx(-0.1)
+    assert agree.error == pytest.approx(0.05 / 3)
+    assert apart.error > 4 * agree.error
+    assert pooled([Change(log=0.2, error=0.1)]).error == pytest.approx(0.1)
 
 
 def test_cells_are_matched_counted_and_summed_up(tmp_path: Path) -> None:

@@ -176,13 +176,14 @@ def test_error_rates_of_a_self_test_join_the_line_of_trust() -> None:
     for nothing in ({}, {"selftest": None}, {"selftest": {"rates": 3}}, {"selftest": {"rates": []}}):
         assert error_rates(nothing) is None
     rates = [
-        {"percent": percent, "visits": visits, "found": found, "tried": 500}
+        {"level": "representation", "percent": percent, "visits": visits, "found": found, "tried": 500}
         for percent, visits, found in ((0, 2, 0.03), (0, 6, 0.004), (10, 6, 0.957), (20, 6, 1.0), (10, 2, 0.5))
     ]
     told = error_rates({"selftest": {"factor": 3.5, "rates": rates}})
     assert told is not None
     assert ordinary(told) == (
-        "self-test, 6 visits a side: 0.4 % false verdicts, 10 % slower found in 95.7 %, 20 % slower found in 100 %"
+        "self-test of a representation, 6 visits a side: 0.4 % false verdicts, "
+        "10 % slower found in 95.7 %, 20 % slower found in 100 %"
     )
     frame = frame_of(searched(0.6, "block-sparse", **BLOCKS))
     assert trust_line(frame, break_evens(frame), told).endswith(f"; {told}.")
