@@ -207,6 +207,9 @@ def report(
         told = given(run_folders or [newest_run()], form, out)
     except (ReportError, plan.PlanError) as error:
         refuse(error)
+    except OSError as error:
+        where = error.filename2 or error.filename
+        refuse(f"expected to write {where}, got {error.strerror}; make room, or copy the run elsewhere")
     typer.echo(told, nl=False)
 
 

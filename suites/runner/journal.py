@@ -83,7 +83,7 @@ class RunFolder:
         Raises:
             OSError: if it does not: it has no room, or may not be written.
         """
-        self.write(".probe", b" " * 4096)
+        self.write(".probe", bytes(1 << 20))
         (self.path / ".probe").unlink()
 
     def rows(self) -> list[dict[str, Any]]:

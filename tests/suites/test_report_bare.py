@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from command_line import sparsebench
 
 from sparsebench.representations.pattern import Pattern
 from sparsebench.suites.cell import STATUSES, Case, Cell, blank
@@ -18,6 +19,18 @@ def row(representation: str, sparsity: float, status: str) -> Cell:
     case = Case(suite="matmul", workload="w", operation="matmul", shape=(64, 48, 8),
                 pattern=Pattern(kind="element"), sparsity=sparsity)  # fmt: skip
     return blank(case, representation, "cpu", status=status, reason=REASON)
+
+
+def test_a_report_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    RunFolder(path=tmp_path).append(row("mine", 0.5, "wrong"))
+    (tmp_path / "report.html").mkdir()
+    done = sparsebench("report", tmp_path)
+    assert done.returncode == 2
+    assert done.stderr == (
+        f"sparsebench: expected to write {tmp_path / 'report.html'}, got Is a directory; "
+        "make room, or copy the run elsewhere\n"
+    )
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cells.jsonl", "report.html"]
 
 
 @pytest.mark.parametrize("statuses", [STATUSES[1:], ("wrong",), ("unsupported",)])
