@@ -92,7 +92,7 @@ def test_numbers_lead_to_their_rows_and_these_to_their_command(opened: Open, rep
         row = page.locator("#cells tr:target")
         top, bottom = row.evaluate("row => [row.getBoundingClientRect().top, row.getBoundingClientRect().bottom]")
         assert 0 <= top < bottom <= 800
-        row.get_by_text("measure again").click()
+        row.get_by_text("again", exact=True).click()
         command = row.locator("code")
         assert command.is_visible()
         assert command.inner_text().startswith("sparsebench run --suite ")

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
@@ -154,6 +155,8 @@ def train_a_little(run: Path) -> str:
 class Page(HTMLParser):
     """Collects what a page loads, which anchors it has and links to, and that its tags close."""
 
+    CLOSES: ClassVar = {"td": ("td", "th"), "th": ("td", "th"), "tr": ("td", "th", "tr")}  # HTML understands these ends
+    ENDS: ClassVar = {"thead": ("td", "th", "tr"), "tbody": ("td", "th", "tr")}
     VOID = ("meta", "img", "br", "input", "link", "path", "use", "rect")
 
     def __init__(self, text: str) -> None:
@@ -169,6 +172,7 @@ class Page(HTMLParser):
         self.addresses += [str(named[name]) for name in ("src", "href", "xlink:href", "action") if name in named]
         self.anchors |= {str(named["id"])} if "id" in named else set()
         self.rows += tag == "tr"
+        self._understand(self.CLOSES.get(tag, ()))
         if tag not in self.VOID:
             self.open.append(tag)
 
@@ -177,7 +181,12 @@ class Page(HTMLParser):
         if tag not in self.VOID:
             self.open.pop()
 
+    def _understand(self, ended: tuple[str, ...]) -> None:
+        while self.open and self.open[-1] in ended:
+            self.open.pop()
+
     def handle_endtag(self, tag: str) -> None:
+        self._understand(self.ENDS.get(tag, ()))
         if tag not in self.VOID:
             assert self.open.pop() == tag
 
@@ -327,7 +336,7 @@ def test_arrays_that_are_not_as_expected_are_left_out(tmp_path: Path) -> None:
              reconstructions=np.array("text"), settings=np.array("{no json"), l1=np.array(61.5))  # fmt: skip
     text, _ = page_of(run)
     assert "Sparse coding of digits" in text
-    assert ">61.5</td>" in text
+    assert re.search(r">61\.5[\s<]", text)
     assert 'class="tiles"' not in text
 
 
