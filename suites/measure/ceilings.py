@@ -19,6 +19,7 @@ import torch
 from sparsebench.kernels.common.gpu import cold_cache, device_times
 from sparsebench.suites.measure import machine
 
+DTYPES = (torch.bfloat16, torch.float16, torch.float32)
 NEEDED = (
     "torch", "triton", "numpy", "scipy", "numba", "llvmlite", "threadpoolctl", "psutil", "pytest", "pytest_benchmark",
     "hypothesis", "xdist", "pandas", "seaborn", "jinja2", "typer", "rich", "pynvml", "sklearn",
@@ -26,12 +27,13 @@ NEEDED = (
 """What a measurement on a GPU imports, or can make use of."""
 
 
-def ceilings(sides: Sequence[int], megabytes: int) -> dict[str, Any]:
+def ceilings(sides: Sequence[int], megabytes: int, dtypes: Sequence[torch.dtype] = DTYPES) -> dict[str, Any]:
     """Return dense products in TFLOP/s by dtype and side, and bandwidths in TB/s.
 
     Args:
         sides: of square matrices, and of those that meet 16 columns.
         megabytes: 10⁶ bytes that are copied.
+        dtypes: of the products.
     """
     scratch = cold_cache()
 
@@ -40,7 +42,7 @@ def ceilings(sides: Sequence[int], megabytes: int) -> dict[str, Any]:
         return median(device_times(action, 15, scratch if cold else None))
 
     found: dict[str, Any] = {"empty_s": seconds(lambda: None)}
-    for dtype in (torch.bfloat16, torch.float16, torch.float32):
+    for dtype in dtypes:
         name = str(dtype).removeprefix("torch.")
         for side in sides:
             left, right = (torch.randn(side, side, device="cuda").to(dtype) for _ in range(2))

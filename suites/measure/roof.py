@@ -28,6 +28,8 @@ _FOOTPRINTS = (1 << 14, 1 << 18, 1 << 22, 1 << 26)
 """Bytes a thread: inside the first cache, the second, the third, and beyond."""
 _TRIES = 8
 _SIDES = (256, 512, 1024)
+GPU_SIDE = 2048
+"""Of the products that a GPU's peak is told from: within MARGIN of the largest, and quick."""
 _LONG_S = 0.002
 """Of a product that takes as long the call itself is no part; larger ones need not be tried."""
 
@@ -87,8 +89,8 @@ class Roof:
             moved: different bytes that any way of doing it reads or writes.
         """
         where = text.count(self.threads, "thread") if self.device == "cpu" else "this GPU"
-        if time_s <= self.idle_s:
-            return _plain(f"impossible: {text.seconds(time_s)} is no more than nothing takes on {where}")
+        if time_s * 2 < self.idle_s:
+            return _plain(f"impossible: {text.seconds(time_s)} is less than half of what nothing at all takes on {where}")
         limits = {
             operations / self.flops: f"{operations:.3g} operations at {self.flops * 1e-9:.3g} Gflop/s",
             moved / self.bandwidth(moved): f"{text.size(moved)} at {self.bandwidth(moved) * 1e-9:.3g} GB/s",
@@ -139,7 +141,7 @@ def known(facts: Mapping[str, Any] | None, device: str, threads: int) -> Roof | 
 
 
 def _of_gpu(threads: int) -> Roof:
-    found = ceilings((4096,), 256)
+    found = ceilings((GPU_SIDE,), 256, (torch.bfloat16, torch.float32))
     cache = torch.cuda.get_device_properties(0).L2_cache_size
     return Roof(
         device="cuda",
