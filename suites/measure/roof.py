@@ -90,7 +90,8 @@ class Roof:
         """
         where = text.count(self.threads, "thread") if self.device == "cpu" else "this GPU"
         if time_s * 2 < self.idle_s:
-            return _plain(f"impossible: {text.seconds(time_s)} is less than half of what nothing at all takes on {where}")
+            told = f"impossible: {text.seconds(time_s)} is less than half of what nothing at all takes on {where}"
+            return _plain(told)
         limits = {
             operations / self.flops: f"{operations:.3g} operations at {self.flops * 1e-9:.3g} Gflop/s",
             moved / self.bandwidth(moved): f"{text.size(moved)} at {self.bandwidth(moved) * 1e-9:.3g} GB/s",
