@@ -11,7 +11,7 @@ import pytest
 
 from sparsebench.suites.search.answer import Answer, answer, guess, noise_of, points_of
 from sparsebench.suites.search.fit import Noise, Point, depth, fit, level
-from sparsebench.suites.search.levels import BEGIN, nearest, next_level
+from sparsebench.suites.search.levels import BEGIN, NARROW, nearest, next_level
 
 LEVELS = tuple(percent / 100 for percent in range(5, 100))
 ROUNDS_ERROR = 0.01
@@ -33,12 +33,18 @@ def visit(rng: np.random.Generator, value: float, spread: float, kind: str) -> f
 
 
 def search(
-    rng: np.random.Generator, of: Callable[[float], float], spread: float, kind: str, most: int = 12
+    rng: np.random.Generator,
+    of: Callable[[float], float],
+    spread: float,
+    kind: str,
+    most: int = 12,
+    *,
+    narrow: bool = False,
 ) -> tuple[Answer, int]:
-    """Measure a curve where the search wants it, until it is answered."""
+    """Measure a curve where the search wants it, until it is answered, or narrow as well."""
     points: list[Point] = []
     noise = Noise(spread=spread)
-    while len(points) < most and (sparsity := next_level(points, noise, LEVELS)) is not None:
+    while len(points) < most and (sparsity := next_level(points, noise, LEVELS, narrow=narrow)) is not None:
         found = visit(rng, of(sparsity), spread, kind)
         points.append(Point(sparsity=sparsity, value=found, error=ROUNDS_ERROR))
     return answer(points, noise, LEVELS[0], LEVELS[-1]), len(points)
@@ -61,6 +67,22 @@ def test_intervals_hold_the_crossing_as_often_as_they_say(kind: str) -> None:
     assert len(held) > 500  # most are answered
     assert 0.92 <= np.mean(held) <= 0.985  # 95 % ± 3 standard errors of 500 trials
     assert np.mean(visits) < 4.5
+
+
+def test_intervals_that_are_made_narrower_still_hold_the_crossing() -> None:
+    rng = np.random.default_rng(3)
+    held, widths, visits = [], [], []
+    for crossing in np.linspace(0.3, 0.9, 150):
+        found, first = search(rng, curve(crossing, 0.2), 0.04, "normal", 24)
+        again, more = search(rng, curve(crossing, 0.2), 0.04, "normal", 24, narrow=True)
+        if found.verdict == again.verdict == "crosses":
+            held.append(again.low <= crossing <= again.high)
+            widths.append(again.half_width)
+            visits.append(more - first)
+    assert len(held) > 130
+    assert np.mean(np.array(widths) <= NARROW) > 0.9
+    assert np.mean(visits) > 1
+    assert 0.9 <= np.mean(held) <= 0.99
 
 
 @pytest.mark.parametrize("kind", ["normal", "heavy-tailed", "skew"])
