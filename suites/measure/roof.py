@@ -1,9 +1,9 @@
 """Measure what a machine can do at the most, and tell what is faster than that: it was not done.
 
 Three limits, each generous, since a machine that is fast must not be accused: nothing takes less than its operations ÷
-the peak of a dense product, its bytes ÷ the bandwidth of the smallest cache that holds them, or, on a GPU, an empty
-queue. What is faster than a third of its limit is held against a second look at the machine, as something may have run
-during the first, and is impossible only if that agrees.
+the peak of a dense product, its bytes ÷ the bandwidth of the smallest cache that holds them, or, on a GPU, half of what
+an empty queue takes. What is faster than a third of its limit is held against a second look at the machine, as
+something may have run during the first, and is impossible only if that agrees.
 """
 
 from __future__ import annotations

@@ -69,7 +69,7 @@ class RunFolder:
     def keep(self, name: str, arrays: Mapping[str, np.ndarray]) -> None:
         """Write arrays for the report's pictures to NAME.npz."""
         whole = io.BytesIO()
-        np.savez_compressed(whole, **dict(arrays))  # type: ignore[arg-type]
+        np.savez_compressed(whole, **dict(arrays))  # type: ignore[arg-type]  # its stub takes one for allow_pickle
         self.write(f"{name}.npz", whole.getvalue())
 
     def write(self, name: str, content: str | bytes) -> None:

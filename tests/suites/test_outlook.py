@@ -18,7 +18,7 @@ def order_of(folder: Path, **changes: object) -> Order:
         "suites": ["matmul"], "representations": ["dense", "csr"], "device": "cpu", "profile": "quick", "data": None,
         "threads": 1, "cell_timeout_s": 60.0, "out": RunFolder(path=folder / "run"),
     }  # fmt: skip
-    return Order(**(given | changes))  # type: ignore[arg-type]
+    return Order(**(given | changes))
 
 
 def test_what_is_to_come_is_told_with_its_time(tmp_path: Path) -> None:
