@@ -1,9 +1,8 @@
-"""Compute the three products on the CPU: values put into their lanes in registers, or into a panel that torch multiplies.
+"""Compute the three products on the CPU: values are put into their lanes in registers, or into a panel for torch.
 
-float32 and float64 are computed as they are; float16 and bfloat16 are held in 16 bits and computed in float32. For a few
-columns of x no element is written anywhere: vectors are expanded in registers and multiplied at once. For more columns
-a panel, a few rows of the matrix, is expanded into a workspace and handed to torch's own product, which is as
-fast as a dense one then.
+float32 and float64 are computed as they are; float16 and bfloat16 are held in 16 bits and computed in float32. For a
+few columns of x no element is written anywhere: vectors are expanded in registers and multiplied at once. For more
+columns a panel, a few rows of the matrix, is expanded into a workspace and handed to torch's own product.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from sparsebench.kernels.bitmap.cpu_launch import Choice, choose, expanded, forward, sampled, transposed
+from sparsebench.kernels.bitmap.cpu_launch import Choice, choose, expanded, forward, gathered, sampled, transposed
 from sparsebench.kernels.bitmap.layout import BitmapIndex, check_product, check_sampled
 from sparsebench.kernels.common.tailed import computed
 from sparsebench.kernels.microkernels import host
@@ -29,7 +28,7 @@ def name(dtype: torch.dtype = torch.float32) -> str:
     """Return what runs for a dtype, as tables call it."""
     own = str(dtype).removeprefix("torch.")
     sums = computed(own)
-    return f"generated {choose(own).name}, numba" + ("" if sums == own else f", {own} in {sums}")
+    return f"{choose(own).name}, numba" + ("" if sums == own else f", {own} in {sums}")
 
 
 def dsd(
@@ -57,7 +56,7 @@ def dsd(
         return x.new_zeros((*batch, rows, n))
     flat = x.detach() if not batch else x.detach().reshape(-1, inner, n).transpose(0, 1).reshape(inner, -1)
     out = (_transposed if transposed else _forward)(index, values.detach(), flat, choice or choose(_name(values)))
-    return out if not batch else out.reshape(rows, -1, n).transpose(0, 1).reshape(*batch, rows, n)
+    return out if not batch else out.reshape(rows, -1, n).transpose(0, 1).reshape(*batch, rows, n).contiguous()
 
 
 def sdd(index: BitmapIndex, a: Tensor, b: Tensor, *, choice: Choice | None = None) -> Tensor:
@@ -84,6 +83,13 @@ def sdd(index: BitmapIndex, a: Tensor, b: Tensor, *, choice: Choice | None = Non
 def dense(index: BitmapIndex, values: Tensor) -> Tensor:
     """Return the matrix (m, k) as a new contiguous tensor."""
     return expanded(index, values.detach(), choose(_name(values)))
+
+
+def gather(index: BitmapIndex, matrix: Tensor) -> Tensor:
+    """Return what a matrix (m, k) has at the stored places, a new tensor (nnz) in the order of the values."""
+    if index.nnz == 0:
+        return matrix.new_empty(0)
+    return gathered(index, matrix.detach(), choose(_name(matrix)))
 
 
 _forward, _transposed = forward, transposed

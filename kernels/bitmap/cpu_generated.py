@@ -1,9 +1,9 @@
 """Generate the inner loops of the CPU products with LLVM: over a range of groups of four rows.
 
 A group's bits and values are walked through once, from front to back. In a chunk, row r of the group begins as many
-values behind the chunk's first one as there are bits in the words of the rows before; inside of a row a vector begins as
-many values further as there are bits in the places before. So that an address waits for no other vector, all come from
-counts of bits (vexpand with counted offsets: SPC5, https://doi.org/10.7717/peerj-cs.151).
+values behind the chunk's first one as there are bits in the words of the rows before; inside of a row a vector begins
+as many values further as there are bits in the places before. All addresses come from counts of bits, so that none
+waits for another vector (expanding loads with counted offsets: SPC5, https://doi.org/10.7717/peerj-cs.151).
 """
 
 from __future__ import annotations
@@ -69,7 +69,9 @@ def function(loop: Loop) -> str:
     return row_loop.text(loop, bodies[loop.kind], ARGUMENTS[loop.kind], _DECLARED)
 
 
-_DECLARED = "declare i64 @llvm.ctpop.i64(i64)\ndeclare i64 @llvm.cttz.i64(i64, i1)\ndeclare void @llvm.prefetch.p0(ptr, i32, i32, i32)"
+_DECLARED = """declare i64 @llvm.ctpop.i64(i64)
+declare i64 @llvm.cttz.i64(i64, i1)
+declare void @llvm.prefetch.p0(ptr, i32, i32, i32)"""
 
 
 class _Chunk:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 
@@ -40,7 +40,8 @@ class Choice:
     @property
     def name(self) -> str:
         """Return it in words, for the column `kernel`."""
-        return f"{8 * SIZES[self.way.dtype] * self.way.places}-bit {self.way.kind}"
+        bits = 8 * SIZES[self.way.dtype] * self.way.places
+        return f"{bits}-bit {self.way.kind} up to N = {self.registers}, from there panels for torch.mm"
 
 
 @cache
@@ -99,17 +100,29 @@ def transposed(index: BitmapIndex, values: Tensor, x: Tensor, choice: Choice) ->
 
 def sampled(index: BitmapIndex, a: Tensor, b: Tensor, choice: Choice) -> Tensor:
     """Return (a @ b) at the stored places, (m, n) @ (n, k) -> (nnz); something is stored, and n ≥ 1."""
+    return _compressed(index, a.dtype, choice, lambda rows, panel: torch.mm(a[rows], b, out=panel))
+
+
+def gathered(index: BitmapIndex, matrix: Tensor, choice: Choice) -> Tensor:
+    """Return what a matrix has at the stored places; something is stored."""
+    return _compressed(index, matrix.dtype, choice, lambda rows, panel: panel.copy_(matrix[rows]))
+
+
+def _compressed(
+    index: BitmapIndex, dtype: torch.dtype, choice: Choice, fill: Callable[[slice, Tensor], object]
+) -> Tensor:
+    """Return the values that stand in dense rows, which `fill` writes panel by panel."""
     m, k = index.shape
     p = plan(index)
-    out = torch.empty(index.nnz, dtype=a.dtype)
-    each = max(1, choice.panel // (ROWS * p.padded * a.element_size()))
-    panel = torch.empty((ROWS * min(each, p.groups), p.padded), dtype=a.dtype)
+    out = torch.empty(index.nnz, dtype=dtype)
+    each = max(1, choice.panel // (ROWS * p.padded * dtype.itemsize))
+    panel = torch.empty((ROWS * min(each, p.groups), p.padded), dtype=dtype)
     starts = index.starts.clone()
     way = _compressing(choice.way)
     for first in range(0, p.groups, each):
         last = min(first + each, p.groups)
         rows = min(m, ROWS * last) - ROWS * first
-        torch.mm(a[ROWS * first : ROWS * first + rows], b, out=panel[:rows, :k])
+        fill(slice(ROWS * first, ROWS * first + rows), panel[:rows, :k])
         _panel("compress", p, out, starts, panel, way, (0, p.chunks), (first, last))
     return out
 

@@ -42,7 +42,7 @@ class Plan:
         return max(1, min(jit.threads(), self.groups, work // _THREAD))
 
     def bounds(self, threads: int, first: int = 0, last: int = -1) -> np.ndarray:
-        """Return int64 (threads + 1): groups first .. last in shares of about the same cost, bits and values counted."""
+        """Return int64 (threads + 1): groups first .. last in shares of about the same cost."""
         last = self.groups if last < 0 else last
         found = self._bounds.get((threads, first, last))
         if found is None:
