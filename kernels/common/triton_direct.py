@@ -12,7 +12,6 @@ from typing import Any
 
 import triton
 
-
 _VERSION = "3.7."
 """Of Triton, whose C function takes these arguments: it checks neither how many nor what they are."""
 

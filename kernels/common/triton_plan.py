@@ -207,4 +207,3 @@ def keep(index: object, key: Key | None, plan: Any) -> Any:
     if key is not None:
         plans[key] = plan
     return plan
-
