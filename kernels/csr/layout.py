@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -15,6 +16,22 @@ _LARGEST = 2**31 - 1
 
 Operand = tuple[str, Tensor, tuple[int | None, ...]]
 """A tensor's name, itself, and the sizes that it must end with; None stands for n, which all operands share."""
+
+
+class Places(Protocol):
+    """What the checks of operands need to know of an index, whichever layout it is of."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(m, k) of the matrix."""
+
+    @property
+    def nnz(self) -> int:
+        """How many elements are stored."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where its arrays live."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -130,7 +147,7 @@ class RowIndex:
 
 
 def check_operands(
-    index: RowIndex, operands: Sequence[Operand], dtypes: Collection[torch.dtype] | None = None, *, batched: bool = True
+    index: Places, operands: Sequence[Operand], dtypes: Collection[torch.dtype] | None = None, *, batched: bool = True
 ) -> None:
     """Raise ValueError unless the operands of a product fit the index and each other.
 
@@ -173,7 +190,7 @@ def check_operands(
 
 
 def check_product(
-    index: RowIndex, values: Tensor, x: Tensor, dtypes: Collection[torch.dtype] | None, *, transposed: bool
+    index: Places, values: Tensor, x: Tensor, dtypes: Collection[torch.dtype] | None, *, transposed: bool
 ) -> None:
     """Raise ValueError unless self @ x, or selfᵀ @ x, can be computed; `dtypes` as in `check_operands`."""
     rows = index.shape[0 if transposed else 1]
@@ -187,13 +204,13 @@ def check_product(
         and (dtypes is None or dtype in dtypes)
         and values.layout == x.layout == torch.strided
         and values.is_contiguous()
-        and values.device == x.device == index.crow.device
+        and values.device == x.device == index.device
     ):
         return
     check_operands(index, [("values", values, (index.nnz,)), ("x", x, (rows, None))], dtypes)
 
 
-def check_sampled(index: RowIndex, a: Tensor, b: Tensor, dtypes: Collection[torch.dtype] | None) -> None:
+def check_sampled(index: Places, a: Tensor, b: Tensor, dtypes: Collection[torch.dtype] | None) -> None:
     """Raise ValueError unless (a @ b) can be computed at the stored places; `dtypes` as in `check_operands`."""
     m, k = index.shape
     check_operands(index, [("a", a, (m, None)), ("b", b, (None, k))], dtypes, batched=False)
