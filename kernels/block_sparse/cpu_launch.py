@@ -93,7 +93,7 @@ def dsd(index: BlockIndex, values: Tensor, x: Tensor, transposed: bool, choice: 
 
 
 def _fitting(choice: Choice, n: int, depth: int, dtype: str) -> int:
-    """Return the columns of a panel: as many as the choice says, fewer if half of the second-level cache holds fewer."""
+    """Return the columns of a panel: the choice's, or what half of the second-level cache holds."""
     strip = choice.vectors * tiles.lanes(dtype)
     fitting = host.cache_bytes(2) // 2 // max(1, depth * tiles.SIZES[dtype])
     return min(max(1, fitting // strip) * strip, choice.tile, -(-n // strip) * strip)

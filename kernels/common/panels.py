@@ -63,7 +63,7 @@ def asker(*, write: bool) -> int:
 
 
 def _pieces(width: int) -> list[tuple[int, str]]:
-    """Return (offset, LLVM's type) of the vectors that cover so many bytes, the last one perhaps over the one before."""
+    """Return (offset, LLVM type) of the vectors that cover so many bytes; the last may lie over the one before."""
     size = min(host.vector_bytes(), 1 << (width.bit_length() - 1))
     offsets = [*range(0, width - size + 1, size), *([width - size] if width % size else [])]
     return [(offset, f"<{size} x i8>") for offset in offsets]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from numba import njit
@@ -45,11 +47,14 @@ def test_shares_hold_every_row_once_and_about_as_much(shares: int, dtype: type) 
     counts = rng.integers(0, 9, 30)
     starts = np.concatenate([[0], counts.cumsum()]).astype(dtype)
     bounds = [int(share(starts, shares, number, 1)) for number in range(shares + 1)]
-    assert bounds[0] == 0 and bounds[-1] == 30 and bounds == sorted(bounds)
-    work = [int(starts[b] - starts[a]) + b - a for a, b in zip(bounds, bounds[1:], strict=False)]
+    assert bounds[0] == 0
+    assert bounds[-1] == 30
+    assert bounds == sorted(bounds)
+    work = [int(starts[b] - starts[a]) + b - a for a, b in itertools.pairwise(bounds)]
     assert max(work) <= (int(starts[-1]) + 30) / shares + 2 * 10
 
 
 def test_tasks_are_cut_until_few_threads_wait() -> None:
     assert [shares_for(tasks, 2) for tasks in (1, 2, 3, 8, 9, 11)] == [2, 1, 2, 1, 2, 1]
-    assert shares_for(5, 1) == 1 and shares_for(3, 4) == 4
+    assert shares_for(5, 1) == 1
+    assert shares_for(3, 4) == 4
