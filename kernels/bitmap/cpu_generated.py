@@ -28,7 +28,7 @@ ARGUMENTS: dict[str, tuple[str, ...]] = {
 }
 """What each kind of function takes, all int64: addresses, strides in bytes, the groups first .. last."""
 
-AHEAD = 2048
+AHEAD = 4096
 """Bytes between the values that are read and those that are fetched into the cache meanwhile."""
 
 
@@ -98,6 +98,7 @@ class _Chunk:
                     word = e.let(f"lshr i64 {word}, {first}")
                 else:
                     at = begin
+                _prefetch(e, e.add(at, str(AHEAD)))
                 yield first, row, e.let(f"trunc i64 {word} to i{way.places}"), at
 
 
@@ -127,7 +128,6 @@ def _forward(e: Tailed, loop: Loop, group: str) -> None:
         across = [e.add(to, e.mul("%x_column", str(c))) for c in range(columns)]
         others: dict[tuple[int, int], str] = {}
         for first, row, piece, address in chunk.pieces(way):
-            _prefetch(e, e.add(address, str(AHEAD)))
             for p, part in enumerate(way.read(e, address, piece)):
                 for c in range(columns):
                     if row == 0:
@@ -172,7 +172,6 @@ def _transposed(e: Tailed, loop: Loop, group: str) -> None:
         across = [e.add(to, e.mul("%out_column", str(c))) for c in range(columns)]
         sums: dict[tuple[int, int], str] = {}
         for first, row, piece, address in chunk.pieces(way):
-            _prefetch(e, e.add(address, str(AHEAD)))
             for p, part in enumerate(way.read(e, address, piece)):
                 for c in range(columns):
                     place = e.add(across[c], str((first + p * way.lanes) * e.computed_size))
@@ -197,7 +196,6 @@ def _panel(e: Tailed, loop: Loop, group: str) -> None:
             place = e.add(e.add(rows[row], across), str(first * e.size))
             pointer = e.let(f"inttoptr i64 {place} to ptr")
             if loop.kind == "expand":
-                _prefetch(e, e.add(address, str(AHEAD)))
                 kind, value, _ = way.raw(e, address, piece)
                 if kind == f"<{way.places} x i32>" and e.size == 2:
                     value, kind = e.let(f"trunc {kind} {value} to <{way.places} x i16>"), f"<{way.places} x i16>"

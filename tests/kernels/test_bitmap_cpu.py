@@ -18,7 +18,7 @@ from sparsebench.kernels.bitmap.cpu_launch import Choice, choose
 from sparsebench.kernels.bitmap.cpu_ways import BITS, ways
 from sparsebench.kernels.bitmap.dense import expand, gather, pack
 from sparsebench.kernels.bitmap.layout import BitmapIndex, dense_from_bits
-from sparsebench.kernels.common import jit
+from sparsebench.kernels.common import pool
 
 CHOICES = [
     Choice(way=way, registers=registers, panel=panel)
@@ -98,7 +98,7 @@ def test_products(shape: tuple[int, int], n: int, density: float, choice: Choice
 @pytest.mark.parametrize("choice", CHOICES, ids=lambda choice: f"{choice.way.dtype} {choice.name} {choice.panel}")
 def test_enough_work_for_every_thread(choice: Choice, threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cpu_plan, "_THREAD", 1)
-    monkeypatch.setattr(jit, "threads", lambda: threads)
+    monkeypatch.setattr(pool, "threads", lambda: threads)
     dtype = dtype_of(choice)
     dense, index, values = draw((302, 515), 0.4, 3, dtype)
     for n in (1, 2, 6):
@@ -190,7 +190,7 @@ def test_every_processor_has_a_way_and_names_it() -> None:
     for dtype in cpu.DTYPES:
         found = ways(str(dtype).removeprefix("torch."))
         assert found[-1].kind == BITS
-        assert choose(str(dtype).removeprefix("torch.")).way == found[0]
+        assert choose(dtype).way == found[0]
         assert found[0].kind in cpu.name(dtype)
         assert 64 % found[0].places == 0
 
