@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from sparsebench.kernels.bitmap.cpu_launch import Choice, choose, expanded, forward, gathered, sampled
+from sparsebench.kernels.bitmap.cpu_launch import Choice, choose, expanded, forward, gathered, quick, sampled
 from sparsebench.kernels.bitmap.cpu_launch import transposed as transposed_product
 from sparsebench.kernels.bitmap.layout import BitmapIndex, check_product, check_sampled
 from sparsebench.kernels.common.tailed import computed
@@ -50,6 +50,10 @@ def dsd(
     Raises:
         ValueError: if the operands do not fit.
     """
+    if choice is None and not transposed:
+        found = quick(index, values, x)
+        if found is not None:
+            return found
     check_product(index, values, x, DTYPES, transposed=transposed)
     rows = index.shape[1 if transposed else 0]
     # whatever is looked at takes tenths of a microsecond, and a small product takes a few of them in all

@@ -15,7 +15,8 @@ from sparsebench.kernels.common import pool
 
 _THREAD = 1 << 16
 """Places times columns that a thread has to have for it to be woken up."""
-_plans: weakref.WeakKeyDictionary[BitmapIndex, Plan] = weakref.WeakKeyDictionary()
+_plans: dict[int, Plan] = {}
+"""By the identity of the index, which is looked up without a line of Python; an index takes its plan with it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +44,8 @@ class Plan:
         chunks: of a group.
         padded: columns of all chunks.
         jobs: what cpu_launch.py works out once.
+        quick: the same for products of which nothing but addresses is left to find out.
+        stored: shape of the values.
     """
 
     def __init__(self, index: BitmapIndex) -> None:
@@ -54,6 +57,8 @@ class Plan:
         self._bounds: dict[tuple[int, int, int], Bounds] = {}
         self._tails: dict[int, int] = {}
         self.jobs: dict[tuple[object, ...], Any] = {}
+        self.quick: dict[tuple[object, ...], Any] = {}
+        self.stored = (index.nnz,)
 
     def threads(self, columns: int) -> int:
         """Return how many threads run: a short job is done before a second one has woken up."""
@@ -97,7 +102,12 @@ class Plan:
 
 def plan(index: BitmapIndex) -> Plan:
     """Return the plan of an index, which lives as long as the index does."""
-    found = _plans.get(index)
+    found = known(id(index))
     if found is None:
-        found = _plans[index] = Plan(index)
+        found = _plans[id(index)] = Plan(index)
+        weakref.finalize(index, _plans.pop, id(index), None)
     return found
+
+
+known = _plans.get
+"""Return the plan of an index by its identity, if it has one."""

@@ -44,8 +44,8 @@ HEAD = 2
 
 
 def threads() -> int:
-    """Return how many threads a product may run on: torch's and numba's number, the lower one; one if forked."""
-    return min(jit.threads(), torch.get_num_threads())
+    """Return how many threads a product may run on: as many as torch's own, and one in a forked process."""
+    return 1 if forks.forked() else torch.get_num_threads()
 
 
 def run(function: int, data: array[int], threads: int) -> None:
@@ -57,23 +57,29 @@ def run(function: int, data: array[int], threads: int) -> None:
             that it holds addresses of.
         threads: how many; 1 calls it on this thread.
     """
-    if threads == 1 or forks.forked():
-        direct = _direct(function)
-        for thread in range(threads):
-            direct(data.buffer_info()[0], thread)
-        return
-    opened = _openmp()
-    if opened is None:
-        _by_numba(function, data.buffer_info()[0], threads)
-        return
-    parallel, number, task = opened
-    data[0], data[1] = function, number
-    parallel(task, data.buffer_info()[0], threads, 0)
+    runner(function, threads)(data)
 
 
 @cache
-def _direct(function: int) -> Callable[[int, int], None]:
-    return ctypes.CFUNCTYPE(None, ctypes.c_int64, ctypes.c_int64)(function)
+def runner(function: int, threads: int) -> Callable[[array[int]], None]:
+    """Return `run` for a function and a number of threads, for whom its microseconds count."""
+    direct = ctypes.CFUNCTYPE(None, ctypes.c_int64, ctypes.c_int64)(function)
+    opened = _openmp()
+
+    def alone(data: array[int]) -> None:
+        for thread in range(threads):
+            direct(data.buffer_info()[0], thread)
+
+    def together(data: array[int]) -> None:
+        if forks.forked():
+            alone(data)
+        elif opened is None:
+            _by_numba(function, data.buffer_info()[0], threads)
+        else:
+            data[0], data[1] = function, opened[1]
+            opened[0](opened[2], data.buffer_info()[0], threads, 0)
+
+    return alone if threads == 1 else together
 
 
 @cache
