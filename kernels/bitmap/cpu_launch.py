@@ -15,9 +15,10 @@ from sparsebench.kernels.bitmap.cpu_generated import address
 from sparsebench.kernels.bitmap.cpu_plan import Bounds, Plan, known, plan
 from sparsebench.kernels.bitmap.cpu_ways import BITS, Way, ways
 from sparsebench.kernels.bitmap.layout import COLUMNS, ROWS, BitmapIndex
-from sparsebench.kernels.common import pool
+from sparsebench.kernels.common import pages, pool
 from sparsebench.kernels.common.tailed import computed
 from sparsebench.kernels.microkernels.emit import SIZES
+from sparsebench.kernels.microkernels.host import cache_bytes
 
 WIDEST = 4
 """Columns of x that are multiplied at a time in registers: with four rows, 16 sums."""
@@ -143,7 +144,7 @@ def _compressed(
     """Return the values that stand in dense rows, which `fill` writes panel by panel."""
     m, k = index.shape
     p = plan(index)
-    out = torch.empty(index.nnz, dtype=dtype)
+    out = pages.empty(index.nnz, dtype)
     each = max(1, choice.panel // (ROWS * p.padded * dtype.itemsize))
     panel = torch.empty((ROWS * min(each, p.groups), p.padded), dtype=dtype)
     starts = index.starts.clone()
@@ -256,11 +257,12 @@ def _job(p: Plan, kind: str, way: Way, n: int, size: int) -> _Job:
         left = n - (passes - 1) * WIDEST
         last = left if left < 3 else WIDEST
         width = (passes - 1) * WIDEST + last
+        streams = _streams(p, size)
         bytes_ = 8 if way.dtype == "float64" else 4
         by_rows = (width * bytes_, WIDEST * bytes_)
         found = p.jobs[key] = _Job(
-            whole=address(kind, way, WIDEST) if passes > 1 else 0,
-            final=address(kind, way, last),
+            whole=address(kind, way, WIDEST, streams) if passes > 1 else 0,
+            final=address(kind, way, last, streams),
             passes=passes,
             width=width,
             step=max(1, _BLOCK * p.groups // (p.begin(p.groups) * size + 1)),
@@ -269,6 +271,11 @@ def _job(p: Plan, kind: str, way: Way, n: int, size: int) -> _Job:
             by_rows=by_rows,
         )
     return found
+
+
+def _streams(p: Plan, size: int) -> bool:
+    """Tell whether bits and values of so many bytes are more than the second caches of all threads hold."""
+    return p.begin(p.groups) * size + p.groups * p.chunks * 8 * ROWS > pool.threads() * cache_bytes(2) * 1.1
 
 
 def _spans(p: Plan, values: Tensor, way: Way, threads: int) -> Iterator[tuple[int, Bounds]]:
@@ -292,7 +299,10 @@ def _panel(
     groups: tuple[int, int],
 ) -> None:
     """Expand into a panel, or compress from one; `starts` moves on."""
-    function, row = address(kind, way), panel.stride(0) * panel.element_size()
+    function, row = (
+        address(kind, way, streams=_streams(p, values.element_size())),
+        panel.stride(0) * panel.element_size(),
+    )
     first, last = groups
     whole = min(max(first, p.whole(way.reach)), last)
     threads = max(1, min(p.threads(1), last - first))
