@@ -21,7 +21,7 @@ PASSES: tuple[str, ...] = (
 function of each but the last one. Thread t writes at out + t · out_part. Strides are in bytes."""
 
 PANEL: tuple[str, ...] = (
-    "bounds", "function", "values", "bits", "starts", "chunks", "panel", "panel_row", "begin", "end"
+    "bounds", "function", "values", "bits", "starts", "chunks", "panel", "panel_row", "panel_chunk", "begin", "end"
 )  # fmt: skip
 """Of a panel of the rows from bounds[0] on, and of the chunks begin .. end."""
 
@@ -66,4 +66,4 @@ def _panel(e: Emitter, given: dict[str, str], first: str, last: str) -> None:
     before = e.let(f"sub i64 {first}, {e.load('i64', given['bounds'], 8)}")
     target = e.add(given["panel"], e.mul(e.mul(before, str(ROWS)), given["panel_row"]))
     stored = [given[name] for name in ("values", "bits", "starts", "chunks")]
-    _call(e, given["function"], [*stored, target, given["panel_row"], given["begin"], given["end"], first, last])
+    _call(e, given["function"], [*stored, target, *(given[name] for name in PANEL[7:]), first, last])

@@ -23,8 +23,8 @@ _STORED = ("values", "bits", "starts", "chunks")
 ARGUMENTS: dict[str, tuple[str, ...]] = {
     "forward": (*_STORED, "x", "x_column", "out", "out_row", *_GROUPS),
     "transposed": (*_STORED, "x", "x_row", "out", "out_column", *_GROUPS),
-    "expand": (*_STORED, "panel", "panel_row", "begin", "end", *_GROUPS),
-    "compress": (*_STORED, "panel", "panel_row", "begin", "end", *_GROUPS),
+    "expand": (*_STORED, "panel", "panel_row", "panel_chunk", "begin", "end", *_GROUPS),
+    "compress": (*_STORED, "panel", "panel_row", "panel_chunk", "begin", "end", *_GROUPS),
 }
 """What each kind of function takes, all int64: addresses, strides in bytes, the groups first .. last."""
 
@@ -199,7 +199,7 @@ def _panel(e: Tailed, loop: Loop, group: str) -> None:
     rows = [e.add(panel, e.mul("%panel_row", str(r))) for r in range(ROWS)]
     with e.loop("walk", "%begin", "%end", "1", [("i64", at)]) as chunks:
         chunk = _Chunk(e, loop, bits, chunks.counter, chunks.inside[0])
-        across = e.mul(e.let(f"sub i64 {chunks.counter}, %begin"), str(COLUMNS * e.size))
+        across = e.mul(e.let(f"sub i64 {chunks.counter}, %begin"), "%panel_chunk")
         for first, row, piece, address in chunk.pieces():
             place = e.add(e.add(rows[row], across), str(first * e.size))
             pointer = e.let(f"inttoptr i64 {place} to ptr")
@@ -301,14 +301,16 @@ def _panel_bits(e: Tailed, loop: Loop, group: str) -> None:
     bits = f"i{8 * e.size}"
 
     def clear(chunk: str) -> None:
-        across = e.mul(e.let(f"sub i64 {chunk}, %begin"), str(COLUMNS * e.size))
+        across = e.mul(e.let(f"sub i64 {chunk}, %begin"), "%panel_chunk")
         for row in rows:
             for part in range(0, COLUMNS * e.size, 16):
                 pointer = e.let(f"inttoptr i64 {e.add(e.add(row, across), str(part))} to ptr")
                 e.do(f"store <2 x i64> zeroinitializer, ptr {pointer}, align {e.size}")
 
     def step(row: int, column: str, at: str, carried: list[str]) -> list[str]:
-        place = e.add(rows[row], e.mul(e.let(f"sub i64 {column}, {from_first}"), str(e.size)))
+        inside = e.let(f"sub i64 {column}, {from_first}")
+        chunk, bit = e.let(f"sdiv i64 {inside}, {COLUMNS}"), e.let(f"and i64 {inside}, {COLUMNS - 1}")
+        place = e.add(e.add(rows[row], e.mul(chunk, "%panel_chunk")), e.mul(bit, str(e.size)))
         source, target = (at, place) if loop.kind == "expand" else (place, at)
         value = e.load(bits, source, e.size)
         e.do(f"store {bits} {value}, ptr {e.let(f'inttoptr i64 {target} to ptr')}, align {e.size}")

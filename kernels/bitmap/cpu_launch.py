@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from array import array
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor
 
 from sparsebench.kernels.bitmap import cpu_driver as drivers
+from sparsebench.kernels.bitmap import cpu_fused as fused
 from sparsebench.kernels.bitmap.cpu_generated import address
 from sparsebench.kernels.bitmap.cpu_plan import Bounds, Plan, known, plan
 from sparsebench.kernels.bitmap.cpu_ways import BITS, Way, ways
@@ -24,6 +26,8 @@ WIDEST = 4
 """Columns of x that are multiplied at a time in registers: with four rows, 16 sums."""
 _COMPUTED: dict[torch.dtype, torch.dtype] = {getattr(torch, dtype): getattr(torch, computed(dtype)) for dtype in SIZES}
 _COMPUTED_AS_IS = (torch.float32, torch.float64)
+_TILE = 32 << 10
+"""Bytes of a tile of x that stays in the first cache."""
 _BLOCK = 64 << 10
 """Bytes of values that all passes go over before the next ones are read."""
 
@@ -35,26 +39,30 @@ class Choice:
     Attributes:
         way: how values come into their lanes.
         registers: the most columns of x that are multiplied in registers; more go by panels.
-        panel: bytes of a panel that is expanded.
+        fused: the most columns of x that are multiplied in panels of our own; more go by torch's product.
+        panel: bytes of a panel that torch's product reads.
     """
 
     way: Way
     registers: int
+    fused: int
     panel: int
 
     @property
     def name(self) -> str:
         """Return it in words, for the column `kernel`."""
         bits = 8 * SIZES[self.way.dtype] * self.way.places
-        return f"{bits}-bit {self.way.kind} up to N = {self.registers}, from there panels for torch.mm"
+        own = f", own panels up to {self.fused}" if self.fused else ""
+        return f"{bits}-bit {self.way.kind}, N up to {self.registers} in registers{own}, then panels for torch.mm"
 
 
 @cache
 def choose(dtype: torch.dtype) -> Choice:
     """Return what is usually the fastest here, for values of a dtype."""
-    return Choice(
-        way=ways(str(dtype).removeprefix("torch."))[0], registers=16 if dtype.itemsize > 2 else 2, panel=4 << 20
-    )
+    way = ways(str(dtype).removeprefix("torch."))[0]
+    if dtype in _COMPUTED_AS_IS:
+        return Choice(way=way, registers=8, fused=192, panel=8 << 20)
+    return Choice(way=way, registers=3, fused=0, panel=8 << 20)
 
 
 def quick(index: BitmapIndex, values: Tensor, x: Tensor) -> Tensor | None:
@@ -94,6 +102,8 @@ def forward(index: BitmapIndex, values: Tensor, x: Tensor, choice: Choice) -> Te
     if inside:
         return _forward(index, values, x, way)
     p = plan(index)
+    if x.dtype in _COMPUTED_AS_IS and n <= choice.fused:
+        return _fused(index, values, x, choice)
     out = torch.empty((m, n), dtype=x.dtype)
     each = max(1, choice.panel // (ROWS * p.padded * x.element_size()))
     panel = torch.empty((ROWS * min(each, p.groups), p.padded), dtype=x.dtype)
@@ -179,8 +189,7 @@ def _compressing(way: Way) -> Way:
 
 def _finite(x: Tensor) -> bool:
     """Tell whether all of x is finite; a sum that overflows is taken for an infinity, and costs time only."""
-    total = x.sum(dtype=torch.float64 if x.dtype == torch.float64 else torch.float32)
-    return bool(torch.isfinite(total))
+    return math.isfinite(x.sum(dtype=_COMPUTED[x.dtype]).item())
 
 
 def _forward(index: BitmapIndex, values: Tensor, x: Tensor, way: Way) -> Tensor:
@@ -198,6 +207,44 @@ def _forward(index: BitmapIndex, values: Tensor, x: Tensor, way: Way) -> Tensor:
         if other is x and out.shape == (m, n) == (m, 1) and way.reach == 0 and way is choose(x.dtype).way:
             p.quick[x.shape, x.dtype, torch.get_num_threads()] = data[:], run, (m, n)
         run(data)
+    return _cropped(out, m, n, x.dtype)
+
+
+def _fused(index: BitmapIndex, values: Tensor, x: Tensor, choice: Choice) -> Tensor:
+    m, n = index.shape[0], x.shape[1]
+    p, way, size = plan(index), choice.way, x.element_size()
+    form = fused.shape(way.dtype, n)
+    tile = form.vectors * form.lanes
+    tiles = -(-n // tile)
+    # the last tile is one vector wide if that is enough
+    last = 1 if n - (tiles - 1) * tile <= form.lanes else form.vectors
+    width = (tiles - 1) * tile + last * form.lanes
+    part = form.groups * ROWS * COLUMNS * size
+    several, depth = form.groups, p.chunks
+    if tiles > 2 or p.padded * width * size > cache_bytes(2) // 2:
+        # a tile of x stays in the first cache while it meets panels that fill a quarter of the second one
+        depth = min(p.chunks, max(1, _TILE // (COLUMNS * tile * size)))
+        several *= max(1, cache_bytes(2) // 4 // (part * depth))
+    packed = _rows(x, p.padded, tiles * tile)
+    if tiles > 1:
+        packed = packed.view(p.padded, tiles, tile).transpose(0, 1).contiguous()
+    density = index.nnz / (ROWS * p.groups * p.padded)
+    step = int(form.groups * ROWS * fused.UNROLLED * size * density)
+    out = torch.empty((ROWS * p.groups, width), dtype=x.dtype)
+    threads = p.threads(n)
+    share = part * depth * (several // form.groups)
+    panels = torch.empty(threads * share, dtype=torch.uint8)
+    tables = [fused.table(form, vectors, adds) for adds in (False, True) for vectors in (form.vectors, last)]
+    starts = index.starts.clone()
+    expand = address("expand", way, streams=_streams(p, size))
+    for at, bounds in _spans(p, values, way, threads):
+        data = array("q", (
+            0, 0, bounds.address, expand, *(table.ctypes.data for table in tables), tiles, form.groups, several,
+            depth, size, step, at, p.bits, starts.data_ptr(), p.chunks,
+            panels.data_ptr(), share, COLUMNS * size, part, part * depth // form.groups,
+            packed.data_ptr(), tile * size, p.padded * tile * size, out.data_ptr(), width * size, tile * size,
+        ))  # fmt: skip
+        pool.run(fused.address(), data, bounds.threads)
     return _cropped(out, m, n, x.dtype)
 
 
@@ -309,7 +356,9 @@ def _panel(
 
     def run(at: int, target: int, bounds: Bounds) -> None:
         stored = (at, p.bits, starts.data_ptr(), p.chunks)
-        data = array("q", (0, 0, bounds.address, function, *stored, target, row, *chunks))
+        data = array(
+            "q", (0, 0, bounds.address, function, *stored, target, row, COLUMNS * panel.element_size(), *chunks)
+        )
         pool.run(drivers.address("panel"), data, bounds.threads)
 
     if whole > first:
