@@ -85,6 +85,13 @@ def _candidates(product: str, block: tuple[int, int], dtype: torch.dtype, n: int
         for rows, vectors in shapes
         for tile in (spans[:1] if sampled else spans)
     ]
+    if product.startswith("dsd"):
+        near = [
+            Choice(micro="generated", tile=tile, rows=rows, vectors=vectors, near=True)
+            for tile in (256, 128)
+            for rows, vectors in _near_shapes(shapes)
+        ]
+        made = near + made
     if product == "ddsᵀ":
         made = (dots + made) if n < 64 else (made + dots)
     elif product == "sddᵀ":
@@ -113,6 +120,13 @@ def _shapes(rows: int) -> tuple[tuple[int, int], ...]:
     if host.vector_bytes() == 64:
         return (8, 2), (8, 3), (4, 4), (8, 1)
     return (4, 2), (8, 1), (4, 3), (2, 4)
+
+
+def _near_shapes(shapes: tuple[tuple[int, int], ...]) -> tuple[tuple[int, int], ...]:
+    """Return (rows, vectors) of tiles that read from a panel: few loads a multiplication count for more there."""
+    if shapes[0][0] < 4:
+        return shapes
+    return ((6, 4), (8, 3), (9, 3), (8, 2)) if host.vector_bytes() == 64 else ((6, 2), (4, 3), (4, 2))
 
 
 def _fastest(product: str, block: tuple[int, int], dtype: torch.dtype, n: int, candidates: list[Choice]) -> Choice:

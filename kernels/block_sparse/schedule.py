@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import weakref
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -47,11 +46,10 @@ class WorkTable:
 
 @dataclass(frozen=True, kw_only=True)
 class _Held:
-    """What is kept with an index: the longest row of each orientation, the tables and the plans made so far."""
+    """What is kept with an index: the longest row of each orientation and the tables made so far."""
 
     longest: dict[bool, int] = field(default_factory=dict)
     tables: dict[tuple[bool, int], WorkTable] = field(default_factory=dict)
-    plans: dict[Any, Any] = field(default_factory=dict)
 
 
 _held: weakref.WeakKeyDictionary[BlockIndex, _Held] = weakref.WeakKeyDictionary()
@@ -90,11 +88,6 @@ def longest_row(index: BlockIndex, *, transposed: bool = False) -> int:
 def table_bytes(index: BlockIndex) -> int:
     """Return the bytes that all work tables kept with an index hold on its device."""
     return sum(table.nbytes for table in _of(index).tables.values())
-
-
-def plans_of(index: BlockIndex) -> dict[Any, Any]:
-    """Return what a user of the index has worked out for it; none of it may hold the index, which would never go."""
-    return _of(index).plans
 
 
 def segment_limit(blocks: int, inner: int, tiles: int, programs: int) -> int:

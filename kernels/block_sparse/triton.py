@@ -10,18 +10,18 @@ the first candidate is taken there, and nothing is timed.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
 from sparsebench.kernels.block_sparse.layout import BlockIndex
 from sparsebench.kernels.block_sparse.operands import check_product, check_sampled
-from sparsebench.kernels.block_sparse.schedule import plans_of, table_bytes
-from sparsebench.kernels.block_sparse.triton_launch import plan_product, run_sampled
+from sparsebench.kernels.block_sparse.schedule import table_bytes
+from sparsebench.kernels.block_sparse.triton_launch import ProductPlan, SampledPlan, plan_product, plan_sampled
 from sparsebench.kernels.block_sparse.triton_tuner import product_tile, sampled_tile
 from sparsebench.kernels.common.triton_launch import DTYPES, check_device
-
-_MOST_PLANS = 256
-"""Kept with an index: a sequence of a new length is a new shape."""
+from sparsebench.kernels.common.triton_plan import Key, keep, recall, signature
 
 __all__ = ["DTYPES", "dds", "dsd", "sdd", "table_bytes"]
 
@@ -42,12 +42,15 @@ def dsd(index: BlockIndex, values: Tensor, x: Tensor, *, transposed: bool = Fals
         ValueError: if the operands do not fit, or lie on the CPU and the interpreter is off.
         RuntimeError: if no tile computes the right result on this device.
     """
+    key = signature(("dsd", transposed), values, x)
+    known = recall(index, key)
+    if known is not None:
+        return known(values, x)  # type: ignore[no-any-return]
     check_product(index, values, x, axis=-2, transposed=transposed, dtypes=DTYPES)
     check_device(index.device)
-    rows = index.shape[1 if transposed else 0]
-    out = torch.empty((*x.shape[:-2], rows, x.shape[-1]), dtype=x.dtype, device=x.device)
-    _multiply(index, values, _one_batch(x), _one_batch(out), transposed=transposed)
-    return out
+    out = x.new_empty((*x.shape[:-2], index.shape[1 if transposed else 0], x.shape[-1]))
+    batch = _one_batch(x)
+    return _planned(index, key, values, x, batch, out, _one_batch(out), transposed=transposed)
 
 
 def dds(index: BlockIndex, values: Tensor, x: Tensor, *, transposed: bool = False) -> Tensor:
@@ -55,15 +58,19 @@ def dds(index: BlockIndex, values: Tensor, x: Tensor, *, transposed: bool = Fals
 
     It is (Sᵀ @ xᵀ)ᵀ, of which only the strides differ. Arguments, result and errors as in `dsd`.
     """
+    key = signature(("dds", transposed), values, x)
+    known = recall(index, key)
+    if known is not None:
+        return known(values, x)  # type: ignore[no-any-return]
     check_product(index, values, x, axis=-1, transposed=not transposed, dtypes=DTYPES)
     check_device(index.device)
     columns = index.shape[0 if transposed else 1]
-    out = torch.empty((*x.shape[:-1], columns), dtype=x.dtype, device=x.device)
+    out = x.new_empty((*x.shape[:-1], columns))
     batch = _one_batch(x)
     if batch.stride(0) == batch.shape[1] * batch.stride(1):  # then a batch is only more rows
         batch = batch.reshape(1, batch.shape[0] * batch.shape[1], batch.shape[2])
-    _multiply(index, values, batch.mT, out.view(*batch.shape[:-1], columns).mT, transposed=not transposed)
-    return out
+    result = out.view(*batch.shape[:-1], columns).mT
+    return _planned(index, key, values, x, batch.mT, out, result, transposed=not transposed)
 
 
 def sdd(index: BlockIndex, a: Tensor, b: Tensor, *, transposed: bool = False) -> Tensor:
@@ -83,31 +90,83 @@ def sdd(index: BlockIndex, a: Tensor, b: Tensor, *, transposed: bool = False) ->
         ValueError: if the operands do not fit, or lie on the CPU and the interpreter is off.
         RuntimeError: if no tile computes the right result on this device.
     """
+    key = signature(("sdd", transposed), a, b)
+    known = recall(index, key)
+    if known is not None:
+        return known(a, b)  # type: ignore[no-any-return]
     check_sampled(index, a, b, transposed=transposed, dtypes=DTYPES)
     check_device(index.device)
-    first, second = (_one_batch(b.mT), _one_batch(a.mT)) if transposed else (_one_batch(a), _one_batch(b))
     out = torch.empty((index.blocks, *index.block), dtype=a.dtype, device=a.device)
-    if index.blocks == 0 or first.numel() == 0:
+    if index.blocks == 0 or a.numel() == 0:
         return out.zero_()
-    run_sampled(index, first, second, out, sampled_tile(index, first, second))
-    return out
+    both = _one_batch(a), _one_batch(b)
+    first, second = (both[1].mT, both[0].mT) if transposed else both
+    plan = plan_sampled(index, first, second, out, sampled_tile(index, first, second))
+    flats = tuple(_flat(one, seen) for one, seen in zip((a, b), both, strict=True))
+    call = _SampledCall(plan=plan, shape=tuple(out.shape), flats=flats, transposed=transposed)
+    return keep(index, key, call)(a, b)  # type: ignore[no-any-return]
 
 
-def _multiply(index: BlockIndex, values: Tensor, x: Tensor, out: Tensor, *, transposed: bool) -> None:
-    """Write S @ x, or Sᵀ @ x, to out, for x (batch, inner, n)."""
+@dataclass(frozen=True, kw_only=True)
+class _ProductCall:
+    """A product of operands of one signature: what it gives, and what is left to do for the next one.
+
+    Attributes:
+        plan: up to the launch.
+        shape: of the result.
+        flat: what x is copied to, (batch, p, q), where it cannot be seen so; else None.
+    """
+
+    plan: ProductPlan
+    shape: tuple[int, ...]
+    flat: torch.Size | None
+
+    def __call__(self, values: Tensor, x: Tensor) -> Tensor:
+        out = x.new_empty(self.shape)
+        self.plan.run(values, x if self.flat is None else x.detach().reshape(self.flat), out)
+        return out
+
+
+@dataclass(frozen=True, kw_only=True)
+class _SampledCall:
+    """A sampled product of operands of one signature, as `_ProductCall`, with what each of the two is copied to."""
+
+    plan: SampledPlan
+    shape: tuple[int, ...]
+    flats: tuple[torch.Size | None, ...]
+    transposed: bool
+
+    def __call__(self, a: Tensor, b: Tensor) -> Tensor:
+        out = a.new_empty(self.shape)
+        first = a if self.flats[0] is None else a.detach().reshape(self.flats[0])
+        second = b if self.flats[1] is None else b.detach().reshape(self.flats[1])
+        self.plan.run(*((second, first) if self.transposed else (first, second)), out)
+        return out
+
+
+def _planned(
+    index: BlockIndex,
+    key: Key | None,
+    values: Tensor,
+    x: Tensor,
+    batch: Tensor,
+    out: Tensor,
+    result: Tensor,
+    *,
+    transposed: bool,
+) -> Tensor:
+    """Return S @ x, or Sᵀ @ x, and keep how: x seen as `batch` (batch, inner, n), `out` as `result`."""
     if index.blocks == 0 or out.numel() == 0:
-        out.zero_()
-        return
-    plans = plans_of(index)
-    key = (transposed, x.dtype, x.shape, x.stride(), out.stride(), values.data_ptr() % 16, x.data_ptr() % 16)
-    plan = plans.get(key)
-    if plan is None:
-        tile = product_tile(index, values, x, out, transposed=transposed)
-        plan = plan_product(index, values, x, out, tile, transposed=transposed)
-        if len(plans) >= _MOST_PLANS:
-            plans.clear()
-        plans[key] = plan
-    plan.run(values, x, out)
+        return out.zero_()
+    tile = product_tile(index, values, batch, result, transposed=transposed)
+    plan = plan_product(index, values, batch, result, tile, transposed=transposed)
+    call = _ProductCall(plan=plan, shape=tuple(out.shape), flat=_flat(x, _one_batch(x)))
+    return keep(index, key, call)(values, x)  # type: ignore[no-any-return]
+
+
+def _flat(x: Tensor, seen: Tensor) -> torch.Size | None:
+    """Return the shape that x is copied to, or None if it need not be: `seen` lies where x does."""
+    return None if seen.data_ptr() == x.data_ptr() else seen.shape
 
 
 def _one_batch(x: Tensor) -> Tensor:

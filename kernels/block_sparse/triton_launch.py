@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +16,7 @@ from sparsebench.kernels.block_sparse.triton_product import add_up, multiply
 from sparsebench.kernels.block_sparse.triton_sampled import sample
 from sparsebench.kernels.block_sparse.triton_tiles import Tile
 from sparsebench.kernels.common.triton_launch import grid, processors
+from sparsebench.kernels.common.triton_plan import OPERAND, Launch
 
 _MOST_TASKS = 2**31 - 2**20
 """Tasks are counted in 32 bits, and a program steps past the last one by up to the size of the grid."""
@@ -49,54 +49,37 @@ def run_product(
     return plan_product(index, values, x, out, tile, transposed=transposed, limit=limit).run(values, x, out)
 
 
-@dataclass(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class ProductPlan:
     """A product worked out up to its launch, for operands of the shapes, strides and alignments that it was made for.
 
     A small product takes the device less time than all this takes the host. It holds an index' arrays, not the index.
 
     Attributes:
-        grid: of the launch.
-        fixed: arguments behind the operands and the partial results.
-        constants: compile-time constants, in the order of the kernel's parameters.
-        options: that the kernel is compiled with.
-        described: makes descriptors of the values and of x; None without descriptors.
+        launch: of the kernel; brought are values, x, out and the partial results.
         partial: shape of the partial results, or what stands for none.
-        add_up: grid and arguments of the second pass; None if no row is split.
-        compiled: the kernel, from the first run on; None in the interpreter.
+        add_up: launch of the second pass, with the partial results and out; None if no row is split.
     """
 
-    grid: tuple[int, int]
-    fixed: tuple[Any, ...]
-    constants: dict[str, int | bool]
-    options: dict[str, int]
-    described: tuple[Callable[[Tensor], Any], Callable[[Tensor], Any]] | None
+    launch: Launch
     partial: tuple[int, ...] | Tensor
-    add_up: tuple[tuple[int, int], tuple[Any, ...], dict[str, int]] | None
-    compiled: Any = None
+    add_up: Launch | None
 
     def run(self, values: Tensor, x: Tensor, out: Tensor) -> Any:
         """Write the product to out, all of it, and return the compiled kernel; None in the interpreter.
 
         Args:
             values: (blocks, height, width), contiguous.
-            x: (batch, inner, n).
-            out: (batch, rows, n).
+            x: (batch, inner, n), or another view that begins at the same address.
+            out: (batch, rows, n), or another view of the same.
         """
         partial = self.partial
         if not isinstance(partial, Tensor):
-            partial = torch.empty(partial, dtype=torch.float32, device=x.device)
-        first, second = self.described or (Tensor.detach, Tensor.detach)
-        operands = (first(values), second(x), out, partial)
-        with torch.cuda.device_of(x):
-            if self.compiled is None:
-                self.compiled = multiply[self.grid](*operands, *self.fixed, **self.constants, **self.options)
-            else:  # Triton's own way to the same kernel looks at every argument anew
-                self.compiled[(*self.grid, 1)](*operands, *self.fixed, *self.constants.values())
-            if self.add_up is not None:
-                programs, arguments, sizes = self.add_up
-                add_up[programs](partial, arguments[0], out, *arguments[1:], **sizes)
-        return self.compiled
+            partial = torch.empty(partial, dtype=torch.float32, device=out.device)
+        compiled = self.launch(values, x, out, partial)
+        if self.add_up is not None:
+            self.add_up(partial, out)
+        return compiled
 
 
 def plan_product(
@@ -135,34 +118,40 @@ def plan_product(
     second = None
     if table.slots:
         r, c = add_up_tile(height)
-        programs = table.split.shape[0] * batch * triton.cdiv(height, r) * triton.cdiv(n, c)
-        second = (
-            grid(programs),
-            (table.split, batch, rows, n, *out.stride(), *along),
+        second = Launch(
+            add_up,
+            grid(table.split.shape[0] * batch * triton.cdiv(height, r) * triton.cdiv(n, c)),
+            (OPERAND, table.split, OPERAND, batch, rows, n, *out.stride(), *along),
             {"HEIGHT": height, "ROWS": r, "COLUMNS": c},
+            device=x.device,
         )
-    return ProductPlan(
-        grid=_grid(tasks, tile, x),
+    launch = Launch(
+        multiply,
+        _grid(tasks, tile, x),
         # the row-major order needs no table of places: entry e is block e
-        fixed=(
-            table.segments, index.row if transposed else index.col, index.order,
+        (
+            *[OPERAND] * 4, table.segments, index.row if transposed else index.col, index.order,
             tasks, table.segments.shape[0], batch, rows, inner, n, seen.step if seen else 0,
             *x.stride(), *out.stride(), *along,
         ),
-        constants={
+        {
             **product_constants(index.block, index.shape, transposed=transposed),
             "SPLIT": table.slots > 0,
             "BY_COLUMNS": bool(tile.descriptors and seen and seen.by_columns),
             **tile.constants(),
         },
-        options=tile.options(nvidia=torch.version.hip is None),
-        described=(
+        tile.options(nvidia=torch.version.hip is None),
+        device=x.device,
+        boxes=(
             describe(values, value_plane(values), (tile.rows, tile.inner), turned=transposed),
             describe(x, seen, (tile.inner, tile.columns)),
-        ) if tile.descriptors else None,
+        ) if tile.descriptors else (),
+    )  # fmt: skip
+    return ProductPlan(
+        launch=launch,
         partial=(table.slots, batch, height * n) if table.slots else x.new_empty(0, dtype=torch.float32),
         add_up=second,
-    )  # fmt: skip
+    )
 
 
 def product_constants(block: tuple[int, int], shape: tuple[int, int], *, transposed: bool) -> dict[str, int | bool]:
@@ -185,7 +174,36 @@ def add_up_tile(height: int) -> tuple[int, int]:
 
 
 def run_sampled(index: BlockIndex, a: Tensor, b: Tensor, out: Tensor, tile: Tile, *, shares: int | None = None) -> Any:
-    """Write a @ b at the stored blocks, summed over the batch, to out, all of it.
+    """Write a @ b at the stored blocks to out, all of it; arguments, result and errors as in `plan_sampled`."""
+    return plan_sampled(index, a, b, out, tile, shares=shares).run(a, b, out)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampledPlan:
+    """A sampled product worked out up to its launch, as `ProductPlan` is.
+
+    Attributes:
+        launch: of the kernel; brought are a, b and what it writes to.
+        shares: how many parts of the sum are written apart, and then added up.
+    """
+
+    launch: Launch
+    shares: int
+
+    def run(self, a: Tensor, b: Tensor, out: Tensor) -> Any:
+        """Write the product to out (blocks, height, width), all of it; a and b or views that begin where they do."""
+        if self.shares == 1:
+            return self.launch(a, b, out)
+        held = torch.empty((self.shares, *out.shape), dtype=torch.float32, device=out.device)
+        compiled = self.launch(a, b, held)
+        torch.sum(held, 0, out=out) if out.dtype == torch.float32 else out.copy_(held.sum(0))
+        return compiled
+
+
+def plan_sampled(
+    index: BlockIndex, a: Tensor, b: Tensor, out: Tensor, tile: Tile, *, shares: int | None = None
+) -> SampledPlan:
+    """Return what writes a @ b at the stored blocks, summed over the batch.
 
     Args:
         index: with one stored block or more.
@@ -195,9 +213,6 @@ def run_sampled(index: BlockIndex, a: Tensor, b: Tensor, out: Tensor, tile: Tile
         tile: how to cut; one with descriptors only where `sampled_described`.
         shares: into how many parts batch and n are cut, which a second pass adds up in their order; by default as many
             as fill the device once.
-
-    Returns:
-        the compiled kernel; None in the interpreter.
 
     Raises:
         ValueError: if there are too many tasks or steps.
@@ -211,26 +226,29 @@ def run_sampled(index: BlockIndex, a: Tensor, b: Tensor, out: Tensor, tile: Tile
         shares = max(1, min(processors(a.device) * max(1, tile.programs) // tasks, every * tile.inner // 1024))
     steps = max(1, triton.cdiv(every, shares))
     shares = max(1, triton.cdiv(every, steps))
-    held = out if shares == 1 else torch.empty((shares, *out.shape), dtype=torch.float32, device=a.device)
     first, second = plane(a), plane(b)
-    described: tuple[Any, Any] = (a.detach(), b.detach())
-    if tile.descriptors:
-        described = (
-            describe(a, first, (tile.rows, tile.inner))(a),
-            describe(b, second, (tile.inner, tile.columns))(b),
-        )
-    with torch.cuda.device_of(a):
-        compiled = sample[_grid(tasks * shares, tile, a)](
-            *described, held, table.segments, index.col, tasks * shares, table.filled, index.blocks,
+    launch = Launch(
+        sample,
+        _grid(tasks * shares, tile, a),
+        (
+            *[OPERAND] * 3, table.segments, index.col, tasks * shares, table.filled, index.blocks,
             _tasks(every), steps, m, k, n, first.step if first else 0, second.step if second else 0,
-            *a.stride(), *b.stride(), HEIGHT=height, WIDTH=width, RAGGED=m % height != 0 or k % width != 0,
-            A_BY_COLUMNS=bool(tile.descriptors and first and first.by_columns),
-            B_BY_COLUMNS=bool(tile.descriptors and second and second.by_columns),
-            **tile.constants(), **tile.options(nvidia=torch.version.hip is None),
-        )  # fmt: skip
-    if shares > 1:
-        torch.sum(held, 0, out=out) if out.dtype == torch.float32 else out.copy_(held.sum(0))
-    return compiled
+            *a.stride(), *b.stride(),
+        ),
+        {
+            "HEIGHT": height, "WIDTH": width, "RAGGED": m % height != 0 or k % width != 0,
+            "A_BY_COLUMNS": bool(tile.descriptors and first and first.by_columns),
+            "B_BY_COLUMNS": bool(tile.descriptors and second and second.by_columns),
+            **tile.constants(),
+        },
+        tile.options(nvidia=torch.version.hip is None),
+        device=a.device,
+        boxes=(
+            describe(a, first, (tile.rows, tile.inner)),
+            describe(b, second, (tile.inner, tile.columns)),
+        ) if tile.descriptors else (),
+    )  # fmt: skip
+    return SampledPlan(launch=launch, shares=shares)
 
 
 def _grid(tasks: int, tile: Tile, tensor: Tensor) -> tuple[int, int]:

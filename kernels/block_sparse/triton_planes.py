@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from torch import Tensor
-from triton.tools.tensor_descriptor import TensorDescriptor
 
 from sparsebench.kernels.block_sparse.layout import BlockIndex
+from sparsebench.kernels.common.triton_plan import Box
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,14 +75,10 @@ def sampled_described(index: BlockIndex, a: Tensor, b: Tensor) -> bool:
     return a.shape[0] == 1 or not lines or a.shape[2] % 64 == 0
 
 
-def describe(
-    tensor: Tensor, seen: Plane | None, box: tuple[int, int], *, turned: bool = False
-) -> Callable[[Tensor], TensorDescriptor]:
-    """Return what makes descriptors of tensors like `tensor`, for boxes (rows, columns) of what `seen` describes."""
+def describe(tensor: Tensor, seen: Plane | None, tile: tuple[int, int], *, turned: bool = False) -> Box:
+    """Return how tensors like `tensor` are described, for tiles (rows, columns) of what `seen` describes."""
     if seen is None:
         raise ValueError(
             f"expected strides and an address that a descriptor can take, got {tensor.stride()}; use pointers"
         )
-    shape, strides = list(seen.shape), [seen.stride, 1]
-    lines = list(box[::-1] if turned or seen.by_columns else box)
-    return lambda one: TensorDescriptor(one.detach(), shape, strides, lines)
+    return Box(seen.shape, (seen.stride, 1), tile[::-1] if turned or seen.by_columns else tile)

@@ -10,8 +10,12 @@ from torch import Tensor
 LONGEST = 1024
 """Elements of a segment: a longer row is split, and its parts are added up in a second pass."""
 _SHORTEST = 4
-_TOGETHER = 32
-"""Elements that a program handles at a time: of one long segment, or of several short ones."""
+TOGETHER = 2048
+"""Products of a step: 16 sums for each of 128 threads, kept apart until the last step."""
+MOST = 128
+"""Elements of one segment in a step: more would leave most of a program idle at the segment's end."""
+ROWS = 512
+"""Elements of all segments in a step, where the columns are few."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,14 +25,21 @@ class Bucket:
     Attributes:
         first: number of the first one.
         count: how many.
-        rows: segments that a program takes; a power of two.
-        entries: elements of each that it takes at a time; a power of two.
+        longest: elements of none of them are more; a power of two.
     """
 
     first: int
     count: int
-    rows: int
-    entries: int
+    longest: int
+
+    def tile(self, columns: int) -> tuple[int, int]:
+        """Return the segments that a program takes, and the elements of each at a time, for so many columns.
+
+        Both are powers of two, and a step of the sum is TOGETHER products, or less where one column meets short rows:
+        there a group of lanes has a row each.
+        """
+        entries = min(self.longest, MOST, TOGETHER // columns)
+        return max(1, min(ROWS, TOGETHER // columns) // entries), entries
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -113,7 +124,6 @@ def _buckets(lengths: Tensor, first: int) -> tuple[Bucket, ...]:
     found, counts = torch.unique_consecutive(group, return_counts=True)
     buckets = []
     for number, count in zip(found.tolist(), counts.tolist(), strict=True):
-        entries = min(_TOGETHER, limits[number])
-        buckets.append(Bucket(first=first, count=count, rows=_TOGETHER // entries, entries=entries))
+        buckets.append(Bucket(first=first, count=count, longest=limits[number]))
         first += count
     return tuple(buckets)

@@ -2,6 +2,8 @@
 
 A segment is a piece of one row of S (or of Sᵀ): its row, where it begins among the elements, and how many it has. A
 program takes ROWS segments of similar length at once, ENTRIES elements of each at a time, and one tile of columns.
+Every thread keeps sums of its own over all steps; threads add theirs up once, behind the last one, always in the same
+order.
 """
 
 # ruff: noqa: N803 - Triton writes its compile-time constants in capitals
@@ -49,7 +51,7 @@ def product(  # type: ignore[no-untyped-def]
     start = tl.load(begin + first + s, mask=s_in, other=0).to(tl.int64)
     count = tl.load(length + first + s, mask=s_in, other=0)
     base = x + item * stride_xb + column[None, None, :] * stride_xc
-    total = tl.zeros((ROWS, COLUMNS), dtype=tl.float32)
+    sums = tl.zeros((ROWS, ENTRIES, COLUMNS), dtype=tl.float32)
     for done in range(0, tl.max(count), ENTRIES):
         e = done + tl.arange(0, ENTRIES)
         inside = e[None, :] < count[:, None]  # (ROWS, ENTRIES)
@@ -60,7 +62,8 @@ def product(  # type: ignore[no-untyped-def]
         right = tl.load(
             base + j[:, :, None] * stride_xr, mask=inside[:, :, None] & column_in[None, None, :], other=0.0
         ).to(tl.float32)
-        total += tl.sum(v[:, :, None] * right, axis=1)
+        sums += v[:, :, None] * right
+    total = tl.sum(sums, axis=1)
     row = tl.load(target + first + s, mask=s_in, other=0).to(tl.int64)
     tl.store(
         out + item * stride_ob + row[:, None] * stride_or + column[None, :],
@@ -126,7 +129,7 @@ def sampled(  # type: ignore[no-untyped-def]
         inside = e[None, :] < count[:, None]
         at = start[:, None] + e[None, :]
         j = tl.load(col + at, mask=inside, other=0).to(tl.int64)
-        total = tl.zeros((ROWS, ENTRIES), dtype=tl.float32)
+        sums = tl.zeros((ROWS, ENTRIES, COLUMNS), dtype=tl.float32)
         for low in range(0, n, COLUMNS):
             depth = low + tl.arange(0, COLUMNS).to(tl.int64)
             depth_in = depth < n
@@ -135,5 +138,6 @@ def sampled(  # type: ignore[no-untyped-def]
                 b + j[:, :, None] * stride_bc + depth[None, None, :] * stride_br,
                 mask=inside[:, :, None] & depth_in[None, None, :], other=0.0,
             ).to(tl.float32)  # fmt: skip
-            total += tl.sum(left[:, None, :] * right, axis=2)
+            sums += left[:, None, :] * right
+        total = tl.sum(sums, axis=2)
         tl.store(out + at, total.to(out.dtype.element_ty), mask=inside)

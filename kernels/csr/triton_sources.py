@@ -9,6 +9,7 @@ import torch
 from sparsebench.kernels.common.triton_launch import ELEMENTS
 from sparsebench.kernels.common.triton_sources import Source, source
 from sparsebench.kernels.csr import triton_kernels as kernels
+from sparsebench.kernels.csr.segments import Bucket
 from sparsebench.kernels.csr.triton import COLUMNS
 
 
@@ -24,16 +25,21 @@ def compile_sources(dtype: torch.dtype) -> dict[str, Source]:
     arrays = dict.fromkeys(("target", "begin", "length", "others", "place", "col", "row", "part"), "*i32")
     operands = dict.fromkeys(("values", "x", "a", "b", "out"), f"*{ELEMENTS[dtype]}")
     types = {**arrays, **operands, "parts": "*fp32"}
-    forms: dict[str, tuple[Any, dict[str, int]]] = {"add_parts": (kernels.add_parts, {})}
-    for size, rows, entries in (("short", 8, 4), ("long", 1, 32)):
-        taken = {"ROWS": rows, "ENTRIES": entries}
-        for kind, ordered in (("dsd", 0), ("dsd_transposed", 1)):
-            forms[f"{kind}_{size}"] = kernels.product, {**taken, "ORDERED": ordered}
-        forms[f"sdd_{size}"] = kernels.sampled, taken
-    sources = {}
-    for name, (kernel, constants) in forms.items():
-        sources[name] = source(kernel, types, {**constants, "COLUMNS": COLUMNS})
-        # a launch bakes in sizes and strides that are 1, so a matrix times one vector is a kernel of its own
-        ones = {key: 1 for key in ("n", "stride_xr", "stride_xc", "stride_ac", "stride_br") if key in kernel.arg_names}
-        sources[f"{name}_vector"] = source(kernel, types, {**constants, **ones, "COLUMNS": 1})
+    sources = {"add_parts": source(kernels.add_parts, types, {"COLUMNS": COLUMNS})}
+    sources["add_parts_vector"] = source(kernels.add_parts, types, {"COLUMNS": 1, "n": 1})
+    for size, longest in (("short", 4), ("long", 1024)):
+        for form, columns in (("", COLUMNS), ("_narrow", 8), ("_vector", 1)):
+            rows, entries = Bucket(first=0, count=1, longest=longest).tile(columns)
+            taken: dict[str, Any] = {"ROWS": rows, "ENTRIES": entries, "COLUMNS": columns}
+            if columns == 1:  # a launch bakes in sizes and strides that are 1
+                taken |= dict.fromkeys(("n", "stride_xr", "stride_xc", "stride_ac", "stride_br"), 1)
+            for kind, kernel in (
+                ("dsd", kernels.product),
+                ("dsd_transposed", kernels.product),
+                ("sdd", kernels.sampled),
+            ):
+                known = {name: one for name, one in taken.items() if name in kernel.arg_names}
+                if kernel is kernels.product:
+                    known["ORDERED"] = kind != "dsd"
+                sources[f"{kind}_{size}{form}"] = source(kernel, types, known)
     return sources

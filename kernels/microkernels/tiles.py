@@ -41,6 +41,15 @@ def used(sizes: Sequence[int], totals: Sequence[int]) -> set[int]:
     return found
 
 
+def even(largest: int, totals: Sequence[int]) -> set[int]:
+    """Return the heights of the strips, as equal as they can be and of at most `largest`, that totals are cut into."""
+    found = set()
+    for total in totals:
+        strips = -(-total // largest)
+        found.update({total // strips, -(-total // strips)} if strips else ())
+    return found
+
+
 Table = tuple[np.ndarray, np.ndarray, np.ndarray]
 """Addresses (rows, columns), and the sizes along both; 0 stands where no kernel is needed."""
 

@@ -47,7 +47,7 @@ def gather_pairs(  # type: ignore[no-untyped-def]
     sample = (task // rows // tiles).to(tl.int64)
     pixel_in = pixel < u * v
     source_from = source + sample * stride_sn
-    total = tl.zeros((PIXELS,), dtype=tl.float32)
+    sums = tl.zeros((ENTRIES, PIXELS), dtype=tl.float32)
     for a in range(0, DOWN * ACROSS):
         tap = (first_i + a // ACROSS * every_i) * KERNEL + first_j + a % ACROSS * every_j
         places, inside = pixel_places(
@@ -65,7 +65,8 @@ def gather_pairs(  # type: ignore[no-untyped-def]
             which = tl.load(place + at, mask=e_in, other=0).to(tl.int64) if ORDERED else at
             value = tl.load(values + (which if ELEMENTS else which * TAPS + tap), mask=e_in, other=0.0).to(tl.float32)
             read = load_tile(source_from + other * stride_sm, places, e_in, inside).to(tl.float32)
-            total += tl.sum(value[:, None] * read, axis=0)
+            sums += value[:, None] * read
+    total = tl.sum(sums, axis=0)  # once, in one order
     spot = (pixel // v).to(tl.int64) * stride_oh + (pixel % v).to(tl.int64) * stride_ow
     tl.store(out + sample * stride_on + row * stride_om + spot, total.to(out.dtype.element_ty), mask=pixel_in)
 
@@ -96,7 +97,7 @@ def gather_elements(  # type: ignore[no-untyped-def]
     pixel_in = pixel < u * v
     begin = tl.load(starts + row).to(tl.int64)
     entries = (tl.load(starts + row + 1) - begin).to(tl.int32)
-    total = tl.zeros((PIXELS,), dtype=tl.float32)
+    sums = tl.zeros((ENTRIES, PIXELS), dtype=tl.float32)
     for done in range(0, entries, ENTRIES):
         e = done + tl.arange(0, ENTRIES)
         e_in = e < entries
@@ -110,6 +111,7 @@ def gather_elements(  # type: ignore[no-untyped-def]
             source + sample * stride_sn + (column // TAPS).to(tl.int64)[:, None] * stride_sm + places,
             mask=inside & e_in[:, None] & pixel_in[None, :], other=0.0,
         ).to(tl.float32)  # fmt: skip
-        total += tl.sum(value[:, None] * read, axis=0)
+        sums += value[:, None] * read
+    total = tl.sum(sums, axis=0)  # once, in one order
     spot = (pixel // v).to(tl.int64) * stride_oh + (pixel % v).to(tl.int64) * stride_ow
     tl.store(out + sample * stride_on + row * stride_om + spot, total.to(out.dtype.element_ty), mask=pixel_in)

@@ -9,11 +9,13 @@ The module imports where there is no GPU. Set TRITON_INTERPRET=1 before importin
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from sparsebench.kernels.common.triton_launch import DTYPES, check_device, grid, side
+from sparsebench.kernels.common.triton_plan import OPERAND, Launch, keep, recall, signature
 from sparsebench.kernels.sparse_codes import triton_kernels as kernels
 from sparsebench.kernels.sparse_codes.layout import CodeIndex, check_dense, check_dtypes, check_selection, check_values
 
@@ -24,6 +26,13 @@ RESIDENT, CHUNK = 4096, 1024
 WARPS = 8
 
 
+class _Selections:
+    """What plans of the selection are kept with, which has no index."""
+
+
+_SELECTIONS = _Selections()
+
+
 def name(dtype: torch.dtype = torch.float32) -> str:
     """Return what runs for a dtype, as tables call it."""
     return "triton codes" if dtype == torch.float32 else f"triton codes, {str(dtype)[6:]}, sums in float32"
@@ -31,43 +40,61 @@ def name(dtype: torch.dtype = torch.float32) -> str:
 
 def select(x: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """Return the k largest of each row of x (n, N), of any strides; see `products.select`."""
-    check_selection(x, k, DTYPES)
-    check_device(x.device)
-    n, size = x.shape
-    values = torch.empty((n, k), dtype=x.dtype, device=x.device)
-    places = torch.empty((n, k), dtype=torch.int32, device=x.device)
-    if values.numel():
+    key = signature(("select", k), x)
+    known = recall(_SELECTIONS, key)
+    if known is None:
+        check_selection(x, k, DTYPES)
+        check_device(x.device)
+        n, size = x.shape
         block, resident = _block(size)
-        with torch.cuda.device_of(x):
-            kernels.select[grid(n)](
-                x.detach(), values, places, size, k, *x.stride(), BLOCK=block, RESIDENT=resident, num_warps=WARPS
-            )
+        launch = Launch(
+            kernels.select,
+            grid(max(1, n)),
+            (OPERAND, OPERAND, OPERAND, size, k, *x.stride()),
+            {"BLOCK": block, "RESIDENT": resident},
+            {"num_warps": WARPS},
+            device=x.device,
+        )
+        known = keep(_SELECTIONS, key, launch)
+    values = x.new_empty((x.shape[0], k))
+    places = torch.empty((x.shape[0], k), dtype=torch.int32, device=x.device)
+    if values.numel():
+        known(x, values, places)
     return values, places
 
 
 def decode(index: CodeIndex, values: Tensor, dictionary: Tensor) -> Tensor:
     """Return codes @ dictionary, (n, N) @ (N, d) -> (n, d), the dictionary of any strides; see `products.decode`."""
+    key = signature(("decode",), values, dictionary)
+    known = recall(index, key)
+    if known is not None:
+        return known(values, dictionary)  # type: ignore[no-any-return]
     check_values(index, values)
     check_dense(index, "dictionary", dictionary, index.shape[1])
     check_dtypes(DTYPES, values=values, dictionary=dictionary)
     check_device(dictionary.device)
     n, d = index.shape[0], dictionary.shape[1]
-    out = torch.empty((n, d), dtype=dictionary.dtype, device=dictionary.device)
-    if out.numel():
-        width = _width(d)
-        with torch.cuda.device_of(out):
-            kernels.decode[grid(n * math.ceil(d / width))](
-                values.detach(), index.places, dictionary.detach(), out, index.slots, index.shape[1], d,
-                *dictionary.stride(), ENTRIES=ENTRIES, COLUMNS=width,
-            )  # fmt: skip
-    return out
+    width = _width(d)
+    launch = Launch(
+        kernels.decode,
+        grid(max(1, n * math.ceil(d / width))),
+        (OPERAND, index.places, OPERAND, OPERAND, index.slots, index.shape[1], d, *dictionary.stride()),
+        {"ENTRIES": ENTRIES, "COLUMNS": width},
+        device=dictionary.device,
+    )
+    return keep(index, key, _Plan(shape=(n, d), launch=launch))(values, dictionary)  # type: ignore[no-any-return]
 
 
 def decode_dictionary(index: CodeIndex, values: Tensor, error: Tensor) -> Tensor:
     """Return codesᵀ @ error, (N, n) @ (n, d) -> (N, d); see `products.decode_dictionary`."""
+    key = signature(("dictionary",), values, error)
+    known = recall(index, key)
+    if known is not None:
+        return known(values, error)  # type: ignore[no-any-return]
     _check_gradient(index, values, error)
     begin = index.units.begin
-    return _collect(index, begin[:-1], begin[1:], values, error)
+    plan = _collect(index, begin[:-1], begin[1:], error)
+    return keep(index, key, plan)(values, error)  # type: ignore[no-any-return]
 
 
 def decode_active(index: CodeIndex, values: Tensor, error: Tensor) -> tuple[Tensor, Tensor]:
@@ -75,24 +102,46 @@ def decode_active(index: CodeIndex, values: Tensor, error: Tensor) -> tuple[Tens
     _check_gradient(index, values, error)
     begin = index.units.begin
     active = (begin[1:] > begin[:-1]).nonzero()[:, 0]
-    return active, _collect(index, begin[active], begin[active + 1], values, error)
+    return active, _collect(index, begin[active], begin[active + 1], error)(values, error)
 
 
 def decode_values(index: CodeIndex, error: Tensor, dictionary: Tensor) -> Tensor:
     """Return (error @ dictionaryᵀ) at the places (n, k), both of any strides; see `products.decode_values`."""
+    key = signature(("values",), error, dictionary)
+    known = recall(index, key)
+    if known is not None:
+        return known(error, dictionary)  # type: ignore[no-any-return]
     check_dense(index, "error", error, index.shape[0])
     check_dense(index, "dictionary", dictionary, index.shape[1], error.shape[1])
     check_dtypes(DTYPES, error=error, dictionary=dictionary)
     check_device(dictionary.device)
     n, d = error.shape
-    out = torch.empty((n, index.slots), dtype=error.dtype, device=error.device)
-    if out.numel():
-        with torch.cuda.device_of(out):
-            kernels.dots[grid(n * math.ceil(index.slots / ENTRIES))](
-                index.places, error.detach(), dictionary.detach(), out, index.slots, index.shape[1], d,
-                *error.stride(), *dictionary.stride(), ENTRIES=ENTRIES, COLUMNS=_width(d),
-            )  # fmt: skip
-    return out
+    launch = Launch(
+        kernels.dots,
+        grid(max(1, n * math.ceil(index.slots / ENTRIES))),
+        (
+            index.places, OPERAND, OPERAND, OPERAND, index.slots, index.shape[1], d,
+            *error.stride(), *dictionary.stride(),
+        ),
+        {"ENTRIES": ENTRIES, "COLUMNS": _width(d)},
+        device=error.device,
+    )  # fmt: skip
+    plan = _Plan(shape=(n, index.slots), launch=launch)
+    return keep(index, key, plan)(error, dictionary)  # type: ignore[no-any-return]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Plan:
+    """A product of operands of one signature: the shape of its result, and the launch that writes it from two."""
+
+    shape: tuple[int, int]
+    launch: Launch
+
+    def __call__(self, first: Tensor, second: Tensor) -> Tensor:
+        out = second.new_empty(self.shape)
+        if out.numel():
+            self.launch(first, second, out)
+        return out
 
 
 def _check_gradient(index: CodeIndex, values: Tensor, error: Tensor) -> None:
@@ -102,17 +151,18 @@ def _check_gradient(index: CodeIndex, values: Tensor, error: Tensor) -> None:
     check_device(error.device)
 
 
-def _collect(index: CodeIndex, begin: Tensor, end: Tensor, values: Tensor, error: Tensor) -> Tensor:
+def _collect(index: CodeIndex, begin: Tensor, end: Tensor, error: Tensor) -> _Plan:
+    """Return what adds up the entries begin[u] .. end[u] of each row u, times rows of tensors like `error`."""
     rows, d = begin.numel(), error.shape[1]
-    out = torch.empty((rows, d), dtype=error.dtype, device=error.device)
-    if out.numel():
-        width, units = _width(d), index.units
-        with torch.cuda.device_of(out):
-            kernels.collect[grid(rows * math.ceil(d / width))](
-                begin, end, units.row, units.slot, values.detach(), error.detach(), out, d, *error.stride(),
-                ENTRIES=ENTRIES, COLUMNS=width,
-            )  # fmt: skip
-    return out
+    width, units = _width(d), index.units
+    launch = Launch(
+        kernels.collect,
+        grid(max(1, rows * math.ceil(d / width))),
+        (begin, end, units.row, units.slot, OPERAND, OPERAND, OPERAND, d, *error.stride()),
+        {"ENTRIES": ENTRIES, "COLUMNS": width},
+        device=error.device,
+    )
+    return _Plan(shape=(rows, d), launch=launch)
 
 
 def _block(size: int) -> tuple[int, bool]:

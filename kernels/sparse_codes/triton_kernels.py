@@ -1,4 +1,7 @@
-"""Write the Triton kernels of sparse codes: sums in float32, offsets in 64 bits, no atomics."""
+"""Write the Triton kernels of sparse codes: sums in float32, offsets in 64 bits, no atomics.
+
+Every thread keeps sums of its own over all steps; threads add theirs up once, behind the last one, in one order.
+"""
 
 # ruff: noqa: N803 - Triton writes its compile-time constants in capitals
 from __future__ import annotations
@@ -114,14 +117,15 @@ def decode(  # type: ignore[no-untyped-def]
     i = program // tiles
     column = (program % tiles) * COLUMNS + tl.arange(0, COLUMNS)
     column_in = column < d
-    total = tl.zeros((COLUMNS,), dtype=tl.float32)
+    sums = tl.zeros((ENTRIES, COLUMNS), dtype=tl.float32)
     for start in range(0, k, ENTRIES):
         s = start + tl.arange(0, ENTRIES)
         j = tl.load(places + i * k + s, mask=s < k, other=units).to(tl.int64)
         inside = j < units
         v = tl.load(values + i * k + s, mask=inside, other=0.0).to(tl.float32)
         right = load_tile(x + j * stride_xr, column * stride_xc, inside, column_in).to(tl.float32)
-        total += tl.sum(v[:, None] * right, axis=0)
+        sums += v[:, None] * right
+    total = tl.sum(sums, axis=0)
     tl.store(out + i * d + column, total.to(out.dtype.element_ty), mask=column_in)
 
 
@@ -146,7 +150,7 @@ def collect(  # type: ignore[no-untyped-def]
     u = program // tiles
     column = (program % tiles) * COLUMNS + tl.arange(0, COLUMNS)
     column_in = column < d
-    total = tl.zeros((COLUMNS,), dtype=tl.float32)
+    sums = tl.zeros((ENTRIES, COLUMNS), dtype=tl.float32)
     first, last = tl.load(begin + u), tl.load(end + u)
     for start in range(first, last, ENTRIES):
         e = start + tl.arange(0, ENTRIES)
@@ -154,7 +158,8 @@ def collect(  # type: ignore[no-untyped-def]
         i = tl.load(row + e, mask=inside, other=0).to(tl.int64)
         v = tl.load(values + tl.load(slot + e, mask=inside, other=0), mask=inside, other=0.0).to(tl.float32)
         right = load_tile(x + i * stride_xr, column * stride_xc, inside, column_in).to(tl.float32)
-        total += tl.sum(v[:, None] * right, axis=0)
+        sums += v[:, None] * right
+    total = tl.sum(sums, axis=0)
     tl.store(out + u * d + column, total.to(out.dtype.element_ty), mask=column_in)
 
 
@@ -181,11 +186,12 @@ def dots(  # type: ignore[no-untyped-def]
     s = (program % groups) * ENTRIES + tl.arange(0, ENTRIES)
     j = tl.load(places + i * k + s, mask=s < k, other=units).to(tl.int64)
     inside = j < units
-    total = tl.zeros((ENTRIES,), dtype=tl.float32)
+    sums = tl.zeros((ENTRIES, COLUMNS), dtype=tl.float32)
     for low in range(0, d, COLUMNS):
         column = low + tl.arange(0, COLUMNS).to(tl.int64)
         column_in = column < d
         left = tl.load(a + i * stride_ar + column * stride_ac, mask=column_in, other=0.0).to(tl.float32)
         right = load_tile(x + j * stride_xr, column * stride_xc, inside, column_in).to(tl.float32)
-        total += tl.sum(left[None, :] * right, axis=1)
+        sums += left[None, :] * right
+    total = tl.sum(sums, axis=1)
     tl.store(out + i * k + s, total.to(out.dtype.element_ty), mask=s < k)

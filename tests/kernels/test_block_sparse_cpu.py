@@ -120,6 +120,8 @@ def test_products(
 CHOICES = [
     *(Choice(micro="generated", rows=rows, vectors=vectors, tile=tile)
       for rows, vectors, tile in ((8, 2, 64), (8, 3, 128), (4, 4, 256), (1, 8, 64), (2, 1, 32))),
+    *(Choice(micro="generated", rows=rows, vectors=vectors, tile=tile, near=True)
+      for rows, vectors, tile in ((6, 4, 64), (9, 3, 240), (2, 4, 128), (1, 1, 16))),
     Choice(micro="generated", dots=True, tile=32),
     Choice(micro="blas", tile=64),
     Choice(micro="mkl", tile=64),

@@ -110,7 +110,7 @@ def test_rows_of_every_length_class_and_split_ones() -> None:
     rows, columns = dense.nonzero(as_tuple=True)
     index, values = RowIndex.from_elements(rows, columns, (11, 170)), dense[rows, columns]
     assert index.segments(False).split_row.tolist() == [9, 10]
-    assert {bucket.entries for bucket in index.segments(False).whole} == {4, 8, 16, 32}
+    assert {bucket.longest for bucket in index.segments(False).whole} == {4, 8, 16, 32, 64}
     check(
         dense,
         index,
