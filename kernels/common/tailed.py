@@ -27,6 +27,16 @@ class Tailed(Emitter):
         """Return the int64 `number` of the array at `address`."""
         return self.load("i64", self.add(address, self.mul(number, "8")), 8)
 
+    def short(self, address: str, number: str) -> str:
+        """Return the uint16 `number` of the array at `address`, as i64."""
+        return self.let(f"zext i16 {self.load('i16', self.add(address, self.mul(number, '2')), 2)} to i64")
+
+    def copy_first(self, source: str, target: str, count: str) -> None:
+        """Copy the first `count` elements of a vector as they are, none if `count` is 0 or less."""
+        kind, mask = f"<{self.lanes} x {self._bits()}>", self._first(count, self.lanes)
+        raw = self._masked_load(kind, source, mask, self.size)
+        self._masked_store(kind, raw, target, mask, self.size)
+
     def clamped(self, first: str, count: int, end: str) -> tuple[list[str], list[str]]:
         """Return the numbers first, first + 1 …, those past the end replaced by the last one, and which were inside."""
         final = self.let(f"sub i64 {end}, 1")

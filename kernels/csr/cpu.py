@@ -14,8 +14,10 @@ from torch import Tensor
 
 from sparsebench.kernels.common import jit
 from sparsebench.kernels.common.tiling import kernel_name
+from sparsebench.kernels.csr import cpu_blocks
 from sparsebench.kernels.csr import cpu_driver as drivers
-from sparsebench.kernels.csr.cpu_tiling import Tiling, tiling
+from sparsebench.kernels.csr.cpu_choice import Choice, choose
+from sparsebench.kernels.csr.cpu_tiling import Tiling, in_place, tiling
 from sparsebench.kernels.csr.layout import RowIndex, check_product, check_sampled
 from sparsebench.kernels.microkernels import host
 
@@ -102,14 +104,25 @@ def sdd(index: RowIndex, a: Tensor, b: Tensor) -> Tensor:
 
 
 def _forward(index: RowIndex, values: Tensor, x: Tensor, out: Tensor) -> None:
+    def run(choice: Choice) -> None:
+        _compute(index, values, x, out, choice)
+
+    run(choose(index, x, run))
+
+
+def _compute(index: RowIndex, values: Tensor, x: Tensor, out: Tensor, choice: Choice) -> None:
     m, k = index.shape
+    n = x.shape[-1]
     items = x.shape[0] if x.dim() == 3 else 1
-    t = tiling(x, index.nnz, k)
-    threads, shares = _deal(index, items * t.tiles, x.shape[-1] * items)
+    if choice.way == "blocks":
+        cpu_blocks.dsd(index, values, x, out, _row_threads(index, n * items), choice.vectors)
+        return
+    t = tiling(x, index.nnz, k) if choice.way == "panel" else in_place(x.dtype, n, choice.vectors)
+    threads, shares = _deal(index, items * t.tiles, n * items)
     if t.packs:
         threads = min(threads, _panels(index, k * t.tile_bytes, t, values, x, out))
     panels = torch.empty(threads * k * t.tile_bytes, dtype=torch.uint8) if t.packs else None
-    wide, n = index.crow.dtype == torch.int64, out.shape[-1]
+    wide = index.crow.dtype == torch.int64
     x_row, x_column = x.stride()[-2:]
     drivers.forward(
         *t.pair("forward", wide), *_pack(t), t.gathers, threads, items, t.tiles, shares, t.tail,

@@ -67,7 +67,7 @@ def _element(e: Tailed, loop: Loop, row: str) -> tuple[str, str]:
 
 def _forward(e: Tailed, loop: Loop, row: str) -> None:
     # so many elements at a time, each with sums of its own: one sum would wait for the adder's latency at every step
-    unroll = max(2, 8 // loop.vectors)
+    unroll = max(1, 8 // loop.vectors)
     begin, end = _element(e, loop, row)
     kind = e.vector(e.scalar)
 
@@ -85,6 +85,9 @@ def _forward(e: Tailed, loop: Loop, row: str) -> None:
     with e.loop("many", begin, whole, str(unroll), [(kind, e.zero())] * (unroll * loop.vectors)) as many:
         many.after = step([e.add(many.counter, str(u)) for u in range(unroll)], many.inside)
     sums = many.results
+    if unroll == 1:
+        write(e, loop, sums, e.add("%out", e.mul(row, "%out_row")))
+        return
     # the elements left over, all at once: a loop over them would end where the processor does not foresee it
     most = (unroll - 1) * loop.vectors
     with e.loop("left", whole, end, str(unroll), [(kind, value) for value in sums[:most]]) as left:

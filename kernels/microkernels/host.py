@@ -14,14 +14,14 @@ _engines: list[Any] = []
 """Engines own the machine code: they live as long as the process, as the addresses that were handed out do."""
 
 _CACHE = "/sys/devices/system/cpu/cpu0/cache/index{}/size"
-_USUAL = {2: 1 << 20, 3: 16 << 20}
+_USUAL = {1: 32 << 10, 2: 1 << 20, 3: 16 << 20}
 
 
 @cache
 def cache_bytes(level: int) -> int:
-    """Return the size of a cache of level 2 or 3; 1 or 16 MiB where the system does not tell."""
+    """Return the size of a cache of data of level 1, 2 or 3; a usual one where the system does not tell."""
     try:
-        text = Path(_CACHE.format(level)).read_text().strip()
+        text = Path(_CACHE.format(level if level > 1 else 0)).read_text().strip()
         return int(text.rstrip("KM")) << {"K": 10, "M": 20}.get(text[-1], 0)
     except (OSError, ValueError):
         return _USUAL[level]
