@@ -92,6 +92,10 @@ def _candidates(product: str, block: tuple[int, int], dtype: torch.dtype, n: int
             for rows, vectors in _near_shapes(shapes)
         ]
         made = near + made
+    if sampled:
+        made = [
+            Choice(micro="generated", rows=rows, vectors=vectors, near=True) for rows, vectors in _sampled_shapes(block)
+        ] + made
     if product == "ddsᵀ":
         made = (dots + made) if n < 64 else (made + dots)
     elif product == "sddᵀ":
@@ -127,6 +131,13 @@ def _near_shapes(shapes: tuple[tuple[int, int], ...]) -> tuple[tuple[int, int], 
     if shapes[0][0] < 4:
         return shapes
     return ((6, 4), (8, 3), (9, 3), (8, 2)) if host.vector_bytes() == 64 else ((6, 2), (4, 3), (4, 2))
+
+
+def _sampled_shapes(block: tuple[int, int]) -> tuple[tuple[int, int], ...]:
+    """Return (rows, vectors) of tiles of a sampled product from panels: as few loads as a block of this size allows."""
+    if block[0] < 4:
+        return ()
+    return ((12, 2), (16, 1), (6, 4)) if host.vector_bytes() == 64 else ((6, 2), (12, 1), (4, 3))
 
 
 def _fastest(product: str, block: tuple[int, int], dtype: torch.dtype, n: int, candidates: list[Choice]) -> Choice:
