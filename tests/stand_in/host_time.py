@@ -1,8 +1,8 @@
 """Print what a call of each Triton kernel costs the host, without a GPU: `python host_time.py [SECONDS [NAME...]]`.
 
-A stand-in for libcuda.so.1 is built by the C compiler; Triton compiles the kernels for sm_90 and launches them through its
-own driver into the stand-in, which does nothing. Tensors are on the CPU, and tell so. What a real driver adds to each
-launch (about 2 µs), to each descriptor and to each result's memory is not in it. Told beside the time are, for one
+A stand-in for libcuda.so.1 is built by the C compiler; Triton compiles the kernels for sm_90 and launches them through
+its own driver into the stand-in, which does nothing. Tensors are on the CPU, and tell so. What a real driver adds to
+each launch (about 2 µs), to each descriptor and to each result's memory is not in it. Told beside the time are, for one
 planned call, the launches, the descriptors encoded, and how often Triton's own way was taken, which should be never.
 """
 
@@ -75,8 +75,8 @@ def cases() -> Iterator[Case]:
             f"block-sparse dsd transposed, {form}",
             lambda i=index, v=values, x=x: block_sparse.dsd(i, v, x, transposed=True),
         )
-        yield f"block-sparse dds, {form}", lambda i=index, v=values, x=x.t(): block_sparse.dds(i, v, x)
-        yield f"block-sparse sdd, {form}", lambda i=index, x=x, y=x.t(): block_sparse.sdd(i, x, y)
+        yield f"block-sparse dds, {form}", lambda i=index, v=values, x=x: block_sparse.dds(i, v, x.t())
+        yield f"block-sparse sdd, {form}", lambda i=index, x=x: block_sparse.sdd(i, x, x.t())
     long = BlockIndex.from_rows(
         torch.tensor([0, 128], dtype=torch.int32), torch.arange(128, dtype=torch.int32), (16, 2048), (16, 16)
     )
