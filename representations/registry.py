@@ -21,6 +21,7 @@ BUILTIN: dict[str, str] = {
     "planes": _FORMATS + "planes:Planes",
     "block-sparse": _FORMATS + "block_sparse:BlockSparse",
     "csr": _FORMATS + "csr:Csr",
+    "bitmap": _FORMATS + "bitmap:Bitmap",
     "ell": _FORMATS + "ell:Ell",
     "scipy-csr": _FORMATS + "scipy_csr:ScipyCsr",
     "scipy-coo": _FORMATS + "scipy_coo:ScipyCoo",

@@ -14,12 +14,12 @@ import scipy
 import torch
 from torch import Tensor
 
-from sparsebench.kernels.block_sparse import cpu_launch
+from sparsebench.kernels.block_sparse import cpu_launch, cpu_sampled
 from sparsebench.kernels.block_sparse.cpu_launch import Choice
 from sparsebench.kernels.block_sparse.layout import BlockIndex
 from sparsebench.kernels.common import choices, jit
 from sparsebench.kernels.common.timing import fastest
-from sparsebench.kernels.microkernels import blas, host, mkl
+from sparsebench.kernels.microkernels import blas, host, mkl, tiles
 
 PRODUCTS: tuple[str, ...] = ("dsd", "dsdᵀ", "dds", "ddsᵀ", "sdd", "sddᵀ")
 """What is chosen for: S @ x, Sᵀ @ x, x @ S, x @ Sᵀ, and a @ b sampled with b contiguous, or with bᵀ contiguous."""
@@ -76,20 +76,30 @@ def _machine(threads: int) -> str:
 
 def _candidates(product: str, block: tuple[int, int], dtype: torch.dtype, n: int, micro: str | None) -> list[Choice]:
     """Return what may win, the default first."""
+    name = str(dtype).removeprefix("torch.")
     shapes = _shapes({"dsd": block[0], "dsdᵀ": block[1], "sdd": block[0], "sddᵀ": block[0]}.get(product, n))
     spans = [tile for tile in (128, 64, 256, 512) if tile < 2 * n] or [64]
-    sampled = product.startswith("sdd")
+    panelled, sampled = product.startswith("dsd"), product.startswith("sdd")
     dots = [Choice(micro="generated", tile=tile, dots=True) for tile in (128, 32)]
-    made = [
-        Choice(micro="generated", tile=tile, rows=rows, vectors=vectors)
-        for rows, vectors in shapes
-        for tile in (spans[:1] if sampled else spans)
-    ]
+    if panelled:
+        made = [
+            Choice(micro="generated", tile=tile, rows=rows, vectors=vectors, near=True)
+            for tile in (256, 128)
+            for rows, vectors in _near_shapes(shapes, -(-n // tiles.lanes(name)))
+        ]
+    else:
+        made = [
+            Choice(micro="generated", tile=tile, rows=rows, vectors=vectors)
+            for rows, vectors in shapes
+            for tile in (spans[:1] if sampled else spans)
+        ]
+    if sampled and name in cpu_sampled.DTYPES:
+        near = [Choice(micro="generated", rows=r, vectors=v, near=True) for r, v in _sampled_shapes(block)]
+        made = near + (made[:1] if near else made)
     if product == "ddsᵀ":
         made = (dots + made) if n < 64 else (made + dots)
     elif product == "sddᵀ":
-        made = dots[:1] + made
-    name = str(dtype).removeprefix("torch.")
+        made = made + dots[:1] if made[0].near else dots[:1] + made
     libraries = [
         Choice(micro=library, tile=tile)
         for library, known in (("mkl", mkl.DTYPES if mkl.library() is not None else ()), ("blas", blas.DTYPES))
@@ -113,6 +123,30 @@ def _shapes(rows: int) -> tuple[tuple[int, int], ...]:
     if host.vector_bytes() == 64:
         return (8, 2), (8, 3), (4, 4), (8, 1)
     return (4, 2), (8, 1), (4, 3), (2, 4)
+
+
+def _near_shapes(shapes: tuple[tuple[int, int], ...], vectors: int) -> tuple[tuple[int, int], ...]:
+    """Return (rows, vectors) of tiles that read from a panel: few loads a multiplication count for more there.
+
+    Args:
+        shapes: those that do without.
+        vectors: that the columns of x fill.
+    """
+    if shapes[0][0] < 4:
+        return shapes
+    wide = host.vector_bytes() == 64
+    if vectors == 1:
+        return ((16, 1), (8, 1)) if wide else ((12, 1), (8, 1))
+    if vectors == 2:
+        return ((12, 2), (8, 2)) if wide else ((6, 2), (4, 2))
+    return ((6, 4), (8, 3), (9, 3), (8, 2)) if wide else ((6, 2), (4, 3), (4, 2))
+
+
+def _sampled_shapes(block: tuple[int, int]) -> tuple[tuple[int, int], ...]:
+    """Return (rows, vectors) of tiles of a sampled product from panels: as few loads as a block of this size allows."""
+    if block[0] < 4:
+        return ()
+    return ((12, 2), (16, 1), (6, 4)) if host.vector_bytes() == 64 else ((6, 2), (12, 1), (4, 3))
 
 
 def _fastest(product: str, block: tuple[int, int], dtype: torch.dtype, n: int, candidates: list[Choice]) -> Choice:

@@ -13,6 +13,8 @@ import numpy as np
 from numba import prange
 
 from sparsebench.kernels.common.jit import njit
+from sparsebench.kernels.common.panels import LINE
+from sparsebench.kernels.common.sharing import share
 from sparsebench.kernels.microkernels.call import call
 
 GENERATED, GEMM = 0, 1
@@ -58,12 +60,44 @@ class Work(NamedTuple):
     c_batch: int
 
 
+class Near(NamedTuple):
+    """Say how work is shared out, and how operands are brought near: functions of kernels/common/panels.py, or 0."""
+
+    threads: int
+    shares: int
+    """Into how many the owners of a tile are cut."""
+    copy: int
+    """Copies a tile of x into a panel; 0 if it is read where it stands."""
+    copy_last: int
+    """The same for the last tile, which may be narrower."""
+    x_row: int
+    """Bytes between rows of x; those of a panel are work.b_inner."""
+    panels: int
+    panel: int
+    """Bytes of one thread's panel."""
+    ask_write: int
+    """Asks for the part of the result that comes next."""
+    ask_read: int
+    """Asks for the blocks of the owner that comes next."""
+
+
+ALONE = Near(
+    threads=1, shares=1, copy=0, copy_last=0, x_row=0, panels=0, panel=0, ask_write=0, ask_read=0
+)  # fmt: skip
+"""Nothing is brought near."""
+
+
 @njit(parallel=True)
-def reduce_blocks(work: Any, starts: Any, others: Any, order: Any, table: Any, rows: Any, columns: Any) -> None:
-    """Compute S @ x, Sᵀ @ x, x @ S or x @ Sᵀ.
+def reduce_blocks(
+    work: Any, near: Any, starts: Any, others: Any, order: Any, table: Any, rows: Any, columns: Any
+) -> None:
+    """Compute S @ x, Sᵀ @ x, x @ S or x @ Sᵀ in tasks (sample of the batch, tile, share of the owners).
+
+    A thread takes neighbouring tasks, so that it stays on one tile of x, which then stays in its cache.
 
     Args:
         work: a Work.
+        near: a Near.
         starts: int32 (owners + 1): owner i has the entries starts[i] .. starts[i + 1].
         others: int32 (entries): block row or block column of each entry along the axis that is summed over.
         order: int32 (entries): which stored block an entry is; read if work.ordered.
@@ -71,27 +105,54 @@ def reduce_blocks(work: Any, starts: Any, others: Any, order: Any, table: Any, r
         rows: sizes of tiles along the rows, descending.
         columns: sizes of tiles along the columns, descending.
     """
-    owners, tiles = starts.size - 1, (work.tile_total + work.tile - 1) // work.tile
-    for task in prange(work.batch * tiles * owners):
-        # owners of one tile follow each other: a thread stays on one tile of x, which then stays in its cache
-        owner, tile, sample = task % owners, task // owners % tiles, task // (owners * tiles)
-        begin, low = owner * work.own, tile * work.tile
-        end, high = min(work.own_total, begin + work.own), min(work.tile_total, low + work.tile)
-        first, last = np.int64(starts[owner]), np.int64(starts[owner + 1])
+    if near.threads == 1:
+        _reduce(0, work, near, starts, others, order, table, rows, columns)
+        return
+    for thread in prange(near.threads):
+        _reduce(np.int64(thread), work, near, starts, others, order, table, rows, columns)
+
+
+@njit()
+def _reduce(
+    thread: int, work: Any, near: Any, starts: Any, others: Any, order: Any, table: Any, rows: Any, columns: Any
+) -> None:
+    tiles, packed = (work.tile_total + work.tile - 1) // work.tile, -1
+    tasks = work.batch * tiles * near.shares
+    panel = near.panels + thread * near.panel
+    for task in range(tasks * thread // near.threads, tasks * (thread + 1) // near.threads):
+        number, part = task // near.shares, task % near.shares
+        sample, low = number // tiles, number % tiles * work.tile
+        high = min(work.tile_total, low + work.tile)
         a, b, c = work.a + sample * work.a_batch, work.b + sample * work.b_batch, work.c + sample * work.c_batch
         if work.owns_rows:
             b += low * work.b_column
-            c += begin * work.c_row + low * work.c_column
-            _tile(work, others, order, table, rows, columns, end - begin, high - low, a, b, c, first, last)
+            c += low * work.c_column
+            if near.copy:
+                if packed != number:
+                    copy = near.copy if high - low == work.tile else near.copy_last
+                    call(copy, (b, near.x_row, panel, work.b_inner, work.limit))
+                    packed = number
+                b = panel
         else:
             a += low * work.a_row
-            c += low * work.c_row + begin * work.c_column
-            _tile(work, others, order, table, rows, columns, high - low, end - begin, a, b, c, first, last)
+            c += low * work.c_row
+        begin, end = share(starts, near.shares, part, 1), share(starts, near.shares, part + 1, 1)
+        for owner in range(begin, end):
+            at = owner * work.own
+            extent = min(work.own_total, at + work.own) - at
+            first, last = np.int64(starts[owner]), np.int64(starts[owner + 1])
+            until = np.int64(starts[min(owner + 2, end)]) if near.ask_read else last
+            if work.owns_rows:
+                height, width, to = extent, high - low, c + at * work.c_row
+            else:
+                height, width, to = high - low, extent, c + at * work.c_column
+            _tile(work, near, others, order, table, rows, columns, height, width, a, b, to, first, last, until)
 
 
 @njit(parallel=True)
 def sample_blocks(
     work: Any,
+    near: Any,
     row: Any,
     order: Any,
     col: Any,
@@ -106,6 +167,7 @@ def sample_blocks(
 
     Args:
         work: a Work; its entries are the batch, and c is the first block.
+        near: a Near; its threads and panels are not used.
         row: int32 (blocks), by block column.
         order: int32 (blocks), by block column.
         col: int32 (blocks), by block row.
@@ -121,12 +183,13 @@ def sample_blocks(
         top, left = np.int64(row[entry]) * height, np.int64(col[p]) * width
         bottom, right = min(work.own_total, top + height), min(work.tile_total, left + width)
         a, b, c = work.a + top * work.a_row, work.b + left * work.b_column, work.c + p * work.c_batch
-        _tile(work, batches, batches, table, rows, columns, bottom - top, right - left, a, b, c, 0, work.batch)
+        _tile(work, near, batches, batches, table, rows, columns, bottom - top, right - left, a, b, c, 0, work.batch, 0)
 
 
 @njit()
 def _tile(
     work: Any,
+    near: Any,
     others: Any,
     order: Any,
     table: Any,
@@ -139,29 +202,39 @@ def _tile(
     c: int,
     first: int,
     last: int,
+    until: int,
 ) -> None:
     """Compute C (height, width) by the micro-kernels of a table.
 
-    In a table of generated kernels, table[i, j] computes rows[i] rows and columns[j] columns. In one of GEMMs, table[0]
-    is as `_gemms` takes it.
+    In a table of generated kernels, table[i, j] computes rows[i] rows and columns[j] columns; rows are R, R - 1 … 1,
+    and C is cut into strips of about equal height. In a table of GEMMs, table[0] is as `_gemms` takes it. Meanwhile the
+    blocks of the entries last .. until are asked for.
     """
     if work.kind == GEMM:
         _gemms(work, others, order, table[0], height, width, a, b, c, first, last)
         return
+    strips = (height + rows[0] - 1) // rows[0]
+    lines = (until - last) * work.a_place // LINE
+    parts, part = strips * ((width + columns[0] - 1) // columns[0]), 0
     j, across = 0, 0
     while j < width:
         while columns[across] > width - j:
             across += 1
-        i, down = 0, 0
-        while i < height:
-            while rows[down] > height - i:
-                down += 1
+        i = 0
+        for strip in range(strips):
+            count = height // strips + (1 if strip < height % strips else 0)
+            to = c + i * work.c_row + j * work.c_column
+            if near.ask_write:
+                call(near.ask_write, (to, work.c_row, count, columns[across] * work.c_column))
+            if lines > 0 and part < parts:
+                _ask(work, near, order, a, last, lines * part // parts, lines * (part + 1) // parts)
+                part += 1
             call(
-                table[down, across],
+                table[rows[0] - count, across],
                 (
                     a + i * work.a_row,
                     b + j * work.b_column,
-                    c + i * work.c_row + j * work.c_column,
+                    to,
                     others.ctypes.data,
                     order.ctypes.data,
                     first,
@@ -180,8 +253,20 @@ def _tile(
                     work.c_column,
                 ),
             )
-            i += rows[down]
+            i += count
         j += columns[across]
+
+
+@njit()
+def _ask(work: Any, near: Any, order: Any, a: int, first: int, line: int, end: int) -> None:
+    """Ask for lines line .. end of the blocks of the entries from `first` on."""
+    each = work.a_place // LINE
+    while line < end:
+        entry = first + line // each
+        place = np.int64(order[entry]) if work.ordered else entry
+        count = min(end - line, each - line % each)
+        call(near.ask_read, (a + place * work.a_place + line % each * LINE, 0, 1, count * LINE))
+        line += count
 
 
 @njit()

@@ -10,14 +10,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sparsebench.kernels.block_sparse.cpu_driver import GEMM, GENERATED, Work, reduce_blocks, sample_blocks
+from sparsebench.kernels.block_sparse import cpu_sampled
+from sparsebench.kernels.block_sparse.cpu_driver import ALONE, GEMM, GENERATED, Near, Work, reduce_blocks, sample_blocks
 from sparsebench.kernels.block_sparse.layout import BlockIndex
-from sparsebench.kernels.microkernels import blas, mkl, tiles
+from sparsebench.kernels.common import jit, panels
+from sparsebench.kernels.common.sharing import shares_for
+from sparsebench.kernels.microkernels import blas, host, mkl, tiles
 
 NARROW = 8
 """Columns from which on lanes run along the columns of x; below, x is turned and lanes run along the blocks."""
 
 _ENDLESS = 1 << 62
+_REUSE = 2
+"""Times that a row of x has to be read, on average, for copying it to pay."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,10 +31,12 @@ class Choice:
 
     Attributes:
         micro: "generated", "blas" or "mkl".
-        tile: columns of x (rows, in x @ S) that one task works on.
-        rows: of a generated tile, a power of two.
+        tile: columns of x (rows, in x @ S) that one task works on; a panel takes no more of them than fit in the cache.
+        rows: of a generated tile, at most.
         vectors: of a generated tile, side by side.
         dots: a generated kernel runs along the summed axis; else an operand that lies the wrong way is turned first.
+        near: operands are copied into panels that fit the caches, and what comes next is asked for beforehand. Not in
+            x @ S; in a sampled product of one pair only (of a batch, and of halves, it is computed as without).
     """
 
     micro: str
@@ -37,6 +44,7 @@ class Choice:
     rows: int = 8
     vectors: int = 2
     dots: bool = False
+    near: bool = False
 
     @property
     def name(self) -> str:
@@ -44,7 +52,8 @@ class Choice:
         if self.micro != "generated":
             library = "BLAS" if self.micro == "blas" else "MKL JIT" if mkl.makes_code() else "MKL"
             return f"numba + {library} gemm, tile {self.tile}"
-        return f"numba + LLVM {'dots' if self.dots else f'{self.rows}×{self.vectors} vectors'}, tile {self.tile}"
+        tile = f"{'panel' if self.near else 'tile'} {self.tile}"
+        return f"numba + LLVM {'dots' if self.dots else f'{self.rows}×{self.vectors} vectors'}, {tile}"
 
 
 def dsd(index: BlockIndex, values: Tensor, x: Tensor, transposed: bool, choice: Choice) -> Tensor:
@@ -57,18 +66,46 @@ def dsd(index: BlockIndex, values: Tensor, x: Tensor, transposed: bool, choice: 
     size = x.element_size()
     lines = x.stride(1) * size
     a_row, a_inner = (size, width * size) if transposed else (width * size, size)
+    tile = _fitting(choice, n, depth, _name(x)) if choice.near else choice.tile
+    packs = choice.near and n > tile and index.blocks * inner >= _REUSE * depth
+    line = tile * size if packs else lines
     work = Work(
-        kind=_kind(choice), owns_rows=1, own=own, own_total=rows, tile=choice.tile, tile_total=n, batch=batch,
+        kind=_kind(choice), owns_rows=1, own=own, own_total=rows, tile=tile, tile_total=n, batch=batch,
         size=size, a=values.data_ptr(), b=x.data_ptr(), c=out.data_ptr(), ordered=int(transposed),
-        a_place=height * width * size, a_other=0, b_place=0, b_other=inner * lines, inner=inner, limit=depth,
-        a_row=a_row, a_inner=a_inner, b_inner=lines, b_column=size, c_row=n * size, c_column=size,
+        a_place=height * width * size, a_other=0, b_place=0, b_other=inner * line, inner=inner, limit=depth,
+        a_row=a_row, a_inner=a_inner, b_inner=line, b_column=size, c_row=n * size, c_column=size,
         a_batch=0, b_batch=x.stride(0) * size, c_batch=rows * n * size,
     )  # fmt: skip
     constants = (("a_row", a_row), ("a_inner", a_inner))
-    _reduce(
-        index, transposed, work, choice, _name(x), (own, rows % own), (min(choice.tile, n), n % choice.tile), constants
-    )
+    near = _shared(work)
+    if choice.near:
+        near = near._replace(
+            ask_write=panels.asker(write=True),
+            ask_read=panels.asker(write=False) if work.a_place % panels.LINE == 0 else 0,
+        )
+    if packs:
+        made = torch.empty(near.threads * depth * line, dtype=torch.uint8)
+        last = (n % tile or tile) * size
+        near = near._replace(
+            copy=panels.copier(line), copy_last=panels.copier(last), x_row=lines, panels=made.data_ptr(),
+            panel=depth * line,
+        )  # fmt: skip
+    _reduce(index, transposed, work, near, choice, _name(x), (own, rows % own), (min(tile, n), n % tile), constants)
     return out
+
+
+def _fitting(choice: Choice, n: int, depth: int, dtype: str) -> int:
+    """Return the columns of a panel: the choice's, or what half of the second-level cache holds."""
+    strip = choice.vectors * tiles.lanes(dtype)
+    fitting = host.cache_bytes(2) // 2 // max(1, depth * tiles.SIZES[dtype])
+    return min(max(1, fitting // strip) * strip, choice.tile, -(-n // strip) * strip)
+
+
+def _shared(work: Work) -> Near:
+    """Return how the tasks of a product are shared out."""
+    tasks = work.batch * -(-work.tile_total // work.tile)
+    threads = jit.threads()
+    return ALONE._replace(threads=threads, shares=shares_for(tasks, threads))
 
 
 def dds(index: BlockIndex, values: Tensor, x: Tensor, transposed: bool, choice: Choice) -> Tensor:
@@ -92,13 +129,16 @@ def dds(index: BlockIndex, values: Tensor, x: Tensor, transposed: bool, choice: 
     )  # fmt: skip
     constants = (("b_column", b_column), ("inner", inner)) if choice.dots else (("b_inner", b_inner), ("a_inner", size))
     tile = (min(choice.tile, n), n % choice.tile)
-    _reduce(index, not transposed, work, choice, _name(x), tile, (own, columns % own), constants)
+    _reduce(index, not transposed, work, _shared(work), choice, _name(x), tile, (own, columns % own), constants)
     return out
 
 
 def sdd(index: BlockIndex, a: Tensor, b: Tensor, choice: Choice) -> Tensor:
     """Return (a @ b) at the stored blocks; a (batch, m, n), b (batch, n, k), n ≥ 1, one of b's last strides 1."""
     (m, k), (height, width), n = index.shape, index.block, a.shape[2]
+    if choice.near and a.shape[0] == 1 and _name(a) in cpu_sampled.DTYPES:
+        left = a[0] if a.stride(2) == 1 else a[0].contiguous()
+        return cpu_sampled.run(index, left, b[0], choice.rows, choice.vectors)
     if choice.micro == "generated" and not choice.dots and b.stride(2) != 1:
         b = b.contiguous()
     if (choice.dots and a.stride(2) != 1) or (choice.micro != "generated" and 1 not in a.stride()[1:]):
@@ -118,7 +158,7 @@ def sdd(index: BlockIndex, a: Tensor, b: Tensor, choice: Choice) -> Tensor:
     batches = np.arange(a.shape[0], dtype=np.int32)
     arrays = (array.numpy() for array in (index.row, index.order, index.col))
     with _one_thread(choice):
-        sample_blocks(work, *arrays, batches, height, width, addresses, rows, columns)
+        sample_blocks(work, ALONE, *arrays, batches, height, width, addresses, rows, columns)
     return out
 
 
@@ -126,6 +166,7 @@ def _reduce(
     index: BlockIndex,
     by_columns: bool,
     work: Work,
+    near: Near,
     choice: Choice,
     dtype: str,
     rows: tuple[int, int],
@@ -136,7 +177,7 @@ def _reduce(
     order = (index.ccol, index.row, index.order) if by_columns else (index.crow, index.col, index.col)
     table = _table(work, choice, dtype, rows, columns, constants, whole=(rows[0], columns[0], work.inner))
     with _one_thread(choice):
-        reduce_blocks(work, *(array.numpy() for array in order), *table)
+        reduce_blocks(work, near, *(array.numpy() for array in order), *table)
 
 
 def _table(
@@ -164,13 +205,13 @@ def _generated(
 ) -> tiles.Table:
     """Return the kernels that make up tiles of these sizes."""
     if choice.dots:
-        down, across = tiles.halves(4), tiles.halves(4 if max(rows) > 1 else 8)
+        largest, across = 4, tiles.halves(4 if max(rows) > 1 else 8)
     else:
         wide = tiles.lanes(dtype)
-        down = tiles.halves(choice.rows)
-        whole_vectors = (choice.vectors * wide,) if choice.vectors % 2 else tiles.halves(choice.vectors * wide)
-        across = tuple(dict.fromkeys((*whole_vectors, *tiles.halves(wide))))
-    needed = frozenset((r, c) for r in tiles.used(down, rows) for c in tiles.used(across, columns))
+        largest = choice.rows
+        across = (*(vectors * wide for vectors in range(choice.vectors, 1, -1)), *tiles.halves(wide))
+    down = tuple(range(largest, 0, -1))
+    needed = frozenset((r, c) for r in tiles.even(largest, rows) for c in tiles.used(across, columns))
     return tiles.table("dots" if choice.dots else "outer", dtype, down, across, needed, ordered, constants)
 
 

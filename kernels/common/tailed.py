@@ -19,6 +19,10 @@ class Tailed(Emitter):
         """Return what the function needs declared."""
         return "\n".join(sorted(self._declared))
 
+    def declare(self, text: str) -> None:
+        """Ask for a declaration, or a constant, once."""
+        self._declared.add(text)
+
     def index64(self, address: str, number: str) -> str:
         """Return the int64 `number` of the array at `address`."""
         return self.load("i64", self.add(address, self.mul(number, "8")), 8)
@@ -131,6 +135,19 @@ class Tailed(Emitter):
             halves = [self._shuffle(total, total, list(range(at, at + lanes)), 2 * lanes) for at in (0, lanes)]
             total = self.let(f"fadd {narrow} {halves[0]}, {halves[1]}")
         return total
+
+    def part(self, total: str, first: int, count: int, of: int) -> str:
+        """Return `count` lanes of what `totals` gave for `of` vectors."""
+        if count == of:
+            return total
+        which = "<" + ", ".join(f"i32 {first + i}" for i in range(count)) + ">"
+        kind = f"<{of} x {self.scalar}>"
+        return self.let(f"shufflevector {kind} {total}, {kind} poison, <{count} x i32> {which}")
+
+    def write_sums(self, value: str, count: int, address: str) -> None:
+        """Store a vector of `count` sums."""
+        pointer = self.let(f"inttoptr i64 {address} to ptr")
+        self.do(f"store <{count} x {self.scalar}> {value}, ptr {pointer}, align {self.computed_size}")
 
     def write_group(self, sums: str, address: str, count: int, stored: str | None, *, adds: bool) -> None:
         """Store `count` sums, or their first `stored`, or add them to what stands there."""

@@ -37,6 +37,12 @@ def vector_bytes() -> int:
 
 
 @cache
+def has(feature: str) -> bool:
+    """Tell whether the processor has a feature, by LLVM's name of it, as "avx512vbmi2"."""
+    return bool(llvm.get_host_cpu_features().get(feature))
+
+
+@cache
 def processor() -> str:
     """Return LLVM's name of the processor, as "znver4"."""
     name: str = llvm.get_host_cpu_name()

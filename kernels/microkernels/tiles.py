@@ -41,6 +41,15 @@ def used(sizes: Sequence[int], totals: Sequence[int]) -> set[int]:
     return found
 
 
+def even(largest: int, totals: Sequence[int]) -> set[int]:
+    """Return the heights of the strips, as equal as they can be and of at most `largest`, that totals are cut into."""
+    found = set()
+    for total in totals:
+        strips = -(-total // largest)
+        found.update({total // strips, -(-total // strips)} if strips else ())
+    return found
+
+
 Table = tuple[np.ndarray, np.ndarray, np.ndarray]
 """Addresses (rows, columns), and the sizes along both; 0 stands where no kernel is needed."""
 
@@ -53,6 +62,8 @@ def table(
     needed: frozenset[tuple[int, int]],
     ordered: bool,
     strides: tuple[tuple[str, int], ...],
+    *,
+    adds: bool = False,
 ) -> Table:
     """Return the addresses of the kernels for tiles of `rows` × `columns`.
 
@@ -64,6 +75,7 @@ def table(
         needed: which pairs of sizes to compile.
         ordered: whether entries look up which stored block they are.
         strides: constants; see `Tile.strides`.
+        adds: whether they add to what is there.
     """
     wide = lanes(dtype)
     inner = dict(strides).get("inner", 0) if kind == "dots" else 0
@@ -76,6 +88,7 @@ def table(
             lanes=min(wide, width) if kind == "outer" else _dot_lanes(wide, inner),
             ordered=ordered,
             strides=strides,
+            adds=adds,
         )
         for i, height in enumerate(rows)
         for j, width in enumerate(columns)

@@ -7,23 +7,37 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor
 
+from sparsebench.kernels.block_sparse import fit
 from sparsebench.kernels.block_sparse.layout import blocks_from_elements
 from sparsebench.representations.base import coo_matrix
 from sparsebench.representations.formats import _blocks
 from sparsebench.representations.formats._torch import TorchSparse, library
 from sparsebench.representations.pattern import Pattern
 
-DEFAULT_BLOCK = (16, 16)
-"""Block of a matrix whose pattern names none: the smallest that torch's Triton kernels take."""
-
 _TRITON_DTYPES = (torch.float16, torch.bfloat16, torch.float32)
+
+
+def block_of(coo: Tensor, pattern: Pattern | None) -> tuple[int, int]:
+    """Return the block of a pattern of kind "block", else the square that holds the non-zeros in the fewest bytes.
+
+    Squares are what libraries multiply; on CUDA from 16 on, the smallest that torch's Triton kernels take.
+
+    Args:
+        coo: the matrix (m, k), coalesced.
+        pattern: that was asked for.
+    """
+    if pattern is not None and pattern.kind == "block":
+        return pattern.block
+    (rows, columns), shape = coo.indices(), (int(coo.shape[0]), int(coo.shape[1]))
+    squares = [block for block in fit.SQUARES if block[0] >= 16 or coo.device.type != "cuda"]
+    return fit.least_block(rows, columns, shape, squares, value_bytes=coo.dtype.itemsize, index_bytes=4)
 
 
 class TorchBlocked(TorchSparse):
     """Hold one torch tensor of `layout` BSR or BSC, indices in int32.
 
-    The block is that of a pattern of kind "block", else DEFAULT_BLOCK. Shapes that it does not divide are filled up
-    with zeros inside, and results are cut.
+    The block is that of a pattern of kind "block", else as `block_of` finds it. Shapes that it does not divide are
+    filled up with zeros inside, and results are cut.
 
     torch multiplies BSR @ strided, by MKL on the CPU (square blocks only) and by Triton on CUDA (float16, bfloat16 and
     float32; powers of two from 16 on). Held as BSC that serves selfᵀ @ x. Every other product is a batched product of
@@ -37,7 +51,7 @@ class TorchBlocked(TorchSparse):
         """Copy the blocks that hold a non-zero; see `Representation.build`."""
         coo = coo_matrix(tensor)
         (rows, columns), shape = coo.indices(), (int(coo.shape[0]), int(coo.shape[1]))
-        block = pattern.block if pattern is not None and pattern.kind == "block" else DEFAULT_BLOCK
+        block = block_of(coo, pattern)
         index, values = blocks_from_elements(rows, columns, coo.values(), shape, block)
         full = (index.grid[0] * block[0], index.grid[1] * block[1])
         if cls.layout == torch.sparse_bsr:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, ClassVar, Self
 
 from torch import Tensor
 
+from sparsebench.kernels.block_sparse import fit
 from sparsebench.kernels.block_sparse.layout import BlockIndex, blocks_from_elements, dense_from_blocks
 from sparsebench.representations.base import Storage, coo_matrix
 from sparsebench.representations.formats import _conv
@@ -13,34 +15,45 @@ from sparsebench.representations.formats._own import LIBRARIES, Sliding, refuse_
 from sparsebench.representations.operands import check_values
 from sparsebench.representations.pattern import Pattern
 
-DEFAULT_BLOCK = (32, 32)
-"""The block of a matrix where the pattern names none: it fills the tiles that tensor cores multiply, and its index is
-0.3 % of its values. A non-zero that stands alone in it costs 4 KiB in float32: name a smaller block for scattered
-ones."""
+BLOCKS = (*fit.OBLONG, *fit.ROWS, *fit.COLUMNS)
+"""The blocks of a matrix to choose from where the pattern names none."""
 
 
-def blocks_of(tensor: Tensor, block: tuple[int, int]) -> tuple[BlockIndex, Tensor]:
-    """Return the blocks of a tensor of any layout that hold a value other than 0 (NaN is one), as new arrays."""
+def blocks_of(tensor: Tensor, blocks: Sequence[tuple[int, int]]) -> tuple[BlockIndex, Tensor]:
+    """Return the blocks of a tensor of any layout that hold a value other than 0 (NaN is one), as new arrays.
+
+    Args:
+        tensor: 2-D or 4-D.
+        blocks: (height, width) to choose from; the one that takes the fewest bytes is taken.
+    """
     coo = coo_matrix(tensor)
-    rows, columns = coo.indices()
-    return blocks_from_elements(rows, columns, coo.values(), (int(coo.shape[0]), int(coo.shape[1])), block)
+    (rows, columns), shape = coo.indices(), (int(coo.shape[0]), int(coo.shape[1]))
+    block = blocks[0]
+    if len(blocks) > 1:
+        block = fit.least_block(rows, columns, shape, blocks, value_bytes=coo.dtype.itemsize)
+    return blocks_from_elements(rows, columns, coo.values(), shape, block)
 
 
-def block_for(shape: tuple[int, ...], pattern: Pattern | None) -> tuple[int, int]:
-    """Return the block of a pattern, else DEFAULT_BLOCK; of a weight (out, in, kh, kw) planes of one input map.
+def blocks_for(shape: tuple[int, ...], pattern: Pattern | None) -> Sequence[tuple[int, int]]:
+    """Return the block of a pattern, else BLOCKS; of a weight (out, in, kh, kw) planes of one input map.
 
-    Whole planes can be convolved without unfolding, and where an input map is absent for all outputs nothing is filled.
+    Whole planes can be convolved without unfolding, and where an input map is absent for all outputs nothing is
+    filled; of how many outputs, 32 at the most, is left to choose.
     """
     if pattern is not None and pattern.kind == "block":
-        return pattern.block
-    return (DEFAULT_BLOCK[0], max(1, shape[2] * shape[3])) if len(shape) == 4 else DEFAULT_BLOCK
+        return (pattern.block,)
+    if len(shape) != 4:
+        return BLOCKS
+    plane = max(1, shape[2] * shape[3])
+    return [(height, plane) for height in (1, 4, 8, 16, 32) if height * plane > 1]
 
 
 class BlockSparse(Sliding):
     """Store blocks (height, width), each whole if any of its elements is not 0, else not at all.
 
-    The block is that of a `block` pattern, else as `block_for` says. Values are (blocks, height, width), blocks at the
-    edge filled up with zeros. A transpose shares values and index and only remembers that it is one.
+    The block is that of a `block` pattern, else the one of `blocks_for` that holds the non-zeros in the fewest bytes.
+    Values are (blocks, height, width), blocks at the edge filled up with zeros. A transpose shares values and index and
+    only remembers that it is one.
     """
 
     name = "block-sparse"
@@ -64,7 +77,7 @@ class BlockSparse(Sliding):
             ValueError: if the tensor is neither 2-D nor 4-D, or `unsupported` has a reason.
         """
         refuse_unsupported(cls, tensor, pattern)
-        return cls(tensor, *blocks_of(tensor, block_for(tuple(tensor.shape), pattern)))
+        return cls(tensor, *blocks_of(tensor, blocks_for(tuple(tensor.shape), pattern)))
 
     def own_kernel(self, operation: str) -> str:
         """Return what ran in the last call: micro-kernel and tile on the CPU ("numba" before any), "triton" on CUDA."""

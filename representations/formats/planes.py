@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Self
 
 import torch
 from torch import Tensor
 
+from sparsebench.kernels.block_sparse import fit
 from sparsebench.kernels.block_sparse.layout import BlockIndex
 from sparsebench.kernels.common.devices import backend
 from sparsebench.kernels.csr.layout import RowIndex
@@ -24,10 +26,6 @@ from sparsebench.representations.operands import check_operand
 from sparsebench.representations.pattern import Pattern
 from sparsebench.representations.plane_tensor import PlaneTensor
 
-DEFAULT_WIDTH = 16
-"""Width of a plane of a matrix that comes without a plane or channel pattern: 16 float32 are one cache line of 64 bytes
-and one AVX-512 register, the least that is read at once anyway."""
-
 
 class Planes(Representation):
     """Store planes of a matrix, a weight, or activations (n, c, h, w).
@@ -35,7 +33,7 @@ class Planes(Representation):
     A plane is kept whole if any of its elements is not 0, exactly, without tolerance.
 
     Of a weight (out, in, kh, kw) a plane is one kernel kh × kw. Of a matrix it is a segment 1 × width of a row, with
-    the width of a `plane` or `channel` pattern, else DEFAULT_WIDTH.
+    the width of a `plane` or `channel` pattern, else that of 4 to 128 that holds the non-zeros in the fewest bytes.
 
     There are two regimes, and the data decide between them:
 
@@ -65,7 +63,7 @@ class Planes(Representation):
             ValueError: if the tensor is neither 2-D nor 4-D, or `unsupported` has a reason.
         """
         refuse_unsupported(cls, tensor, pattern)
-        return cls._of(tensor, *blocks_of(tensor, (1, plane_width(tuple(tensor.shape), pattern))))
+        return cls._of(tensor, *blocks_of(tensor, planes_for(tuple(tensor.shape), pattern)))
 
     @classmethod
     def _of(cls, source: Tensor, index: BlockIndex, values: Tensor) -> Self:
@@ -230,8 +228,8 @@ class Planes(Representation):
         return stored
 
 
-def plane_width(shape: tuple[int, ...], pattern: Pattern | None) -> int:
-    """Return how many elements a plane of a matrix or weight has."""
+def planes_for(shape: tuple[int, ...], pattern: Pattern | None) -> Sequence[tuple[int, int]]:
+    """Return (1, elements) of what a plane of a matrix or weight may be, to choose from where nothing says."""
     if len(shape) == 4:
-        return max(1, shape[2] * shape[3])
-    return pattern.block[1] if pattern is not None and pattern.kind in Pattern.MAPS else DEFAULT_WIDTH
+        return ((1, max(1, shape[2] * shape[3])),)
+    return (pattern.block,) if pattern is not None and pattern.kind in Pattern.MAPS else fit.ROWS

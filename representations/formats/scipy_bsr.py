@@ -12,7 +12,7 @@ from torch import Tensor
 from sparsebench.kernels.block_sparse.layout import blocks_from_elements
 from sparsebench.representations.base import coo_matrix
 from sparsebench.representations.formats import _blocks
-from sparsebench.representations.formats._blocked import DEFAULT_BLOCK
+from sparsebench.representations.formats._blocked import block_of
 from sparsebench.representations.formats._own import refuse_unsupported
 from sparsebench.representations.formats._scipy import ScipyArray
 from sparsebench.representations.pattern import Pattern
@@ -21,7 +21,7 @@ from sparsebench.representations.pattern import Pattern
 class ScipyBsr(ScipyArray):
     """Store `scipy.sparse.bsr_array`: blocks, their block columns, and where each block row begins (int32).
 
-    The block is that of a pattern of kind "block", else DEFAULT_BLOCK, as in torch-bsr. Shapes that it does not divide
+    The block is that of a pattern of kind "block", else found as in torch-bsr. Shapes that it does not divide
     are filled up with zeros inside, and results are cut. scipy copies the blocks to transpose them, in each call.
     """
 
@@ -43,10 +43,10 @@ class ScipyBsr(ScipyArray):
         coo = coo_matrix(tensor)
         rows, columns = coo.indices().numpy()
         array = scipy.sparse.coo_array((coo.values().numpy(), (rows, columns)), tuple(coo.shape))
-        return cls(tensor, cls.arrange(array, pattern.block if pattern and pattern.kind == "block" else DEFAULT_BLOCK))
+        return cls(tensor, cls.arrange(array, block_of(coo, pattern)))
 
     @classmethod
-    def arrange(cls, array: Any, block: tuple[int, int] = DEFAULT_BLOCK) -> Any:
+    def arrange(cls, array: Any, block: tuple[int, int] = (16, 16)) -> Any:
         """Gather the elements into blocks (height, width), the shape filled up to whole ones."""
         rows, columns = (torch.from_numpy(numbers).long() for numbers in array.coords)
         index, values = blocks_from_elements(rows, columns, torch.from_numpy(array.data), array.shape, block)

@@ -44,6 +44,7 @@ OWN: dict[str, Look] = {
     "torch-bsc": Look(colour="#a3702c", marker="H"),
     "torch-semi-structured": Look(colour="#5f6b2f", marker="8"),
     "csr": Look(colour="#7d2a86", marker="*"),
+    "bitmap": Look(colour="#5b3fd6", marker=(5, 1, 0)),
     "ell": Look(colour="#b04fc4", marker="p"),
     "torch-embedding-bag": Look(colour="#4d8f3a", marker=(4, 1, 0)),
     "block-sparse": Look(colour="#d83a68", marker="X"),

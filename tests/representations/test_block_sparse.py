@@ -12,7 +12,7 @@ from sparsebench.kernels.block_sparse import cpu_launch
 from sparsebench.representations import autograd
 from sparsebench.representations.allocation import peak_allocations
 from sparsebench.representations.base import Spec
-from sparsebench.representations.formats.block_sparse import DEFAULT_BLOCK, BlockSparse
+from sparsebench.representations.formats.block_sparse import BlockSparse
 from sparsebench.representations.formats.block_sparse_micro import (
     BlockSparseBlas,
     BlockSparseGenerated,
@@ -87,8 +87,27 @@ def test_products_and_gradients_against_float64(pattern: Pattern, sparsity: floa
 def test_the_block_is_the_patterns() -> None:
     tensor = Pattern(kind="element").tensor(SHAPE, 0.9, seed=0)
     assert BlockSparse.build(tensor, Pattern(kind="block", block=(4, 6))).values.shape[1:] == (4, 6)
-    assert BlockSparse.build(tensor, Pattern(kind="plane", block=(1, 9))).values.shape[1:] == DEFAULT_BLOCK
-    assert BlockSparse.build(tensor).values.shape[1:] == DEFAULT_BLOCK
+
+
+@pytest.mark.parametrize("shape", [(256, 384), (1000, 700)])
+@pytest.mark.parametrize("block", [(4, 4), (16, 16), (64, 64), (8, 32), (1, 16), (32, 1)])
+def test_without_a_pattern_the_block_is_the_one_of_the_zeros(block: tuple[int, int], shape: tuple[int, int]) -> None:
+    tensor = Pattern(kind="block", block=block).tensor(shape, 0.9, seed=0)
+    built = BlockSparse.build(tensor)
+    assert tuple(built.values.shape[1:]) == block
+    assert torch.equal(built.to_dense(), tensor)
+    # a pattern that names no block says nothing of one
+    assert BlockSparse.build(tensor, Pattern(kind="plane", block=(1, 9))).values.shape == built.values.shape
+    named = BlockSparse.build(tensor, Pattern(kind="block", block=block))
+    assert built.storage() == named.storage()
+
+
+@pytest.mark.parametrize("outputs", [1, 4, 16, 32])
+def test_without_a_pattern_a_weight_is_blocked_by_as_many_outputs_as_the_zeros(outputs: int) -> None:
+    flat = Pattern(kind="block", block=(outputs, 9)).tensor((96, 45), 0.8, seed=1)
+    built = BlockSparse.build(flat.reshape(96, 5, 3, 3))
+    assert tuple(built.values.shape[1:]) == (outputs, 9)
+    assert built.slides
 
 
 def test_only_blocks_with_a_value_are_stored_however_small_or_strange_it_is() -> None:
@@ -172,7 +191,8 @@ def test_values_share_memory_and_with_values_shares_the_index() -> None:
 
 @pytest.mark.parametrize("sparsity", [0.0, 0.7, 1.0])
 def test_storage_is_what_is_held(sparsity: float) -> None:
-    held = BlockSparse.build(Pattern(kind="block", block=(32, 32)).tensor(SHAPE, sparsity, seed=0))
+    pattern = Pattern(kind="block", block=(32, 32))
+    held = BlockSparse.build(pattern.tensor(SHAPE, sparsity, seed=0), pattern)
     tensors = tensors_of(held)
     assert len(tensors) == 6
     storage = held.storage()

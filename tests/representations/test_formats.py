@@ -15,6 +15,7 @@ from sparsebench.representations.conformance.products import compare
 from sparsebench.representations.formats import _torch
 from sparsebench.representations.formats._blocked import TorchBlocked
 from sparsebench.representations.formats.dense_masked import DenseMasked
+from sparsebench.representations.formats.scipy_bsr import ScipyBsr
 from sparsebench.representations.formats.scipy_coo import ScipyCoo
 from sparsebench.representations.formats.scipy_csr import ScipyCsr
 from sparsebench.representations.formats.torch_bsc import TorchBsc
@@ -159,13 +160,23 @@ def test_blocks_of_any_size(cls: type[TorchBlocked], block: tuple[int, int], sha
 def test_only_blocks_that_hold_something_are_stored(cls: type[TorchBlocked]) -> None:
     tensor = torch.zeros(64, 64)
     tensor[0, 0], tensor[40, 17] = 1.0, 2.0
-    built = cls.build(tensor)
+    block = Pattern(kind="block", block=(16, 16))
+    built = cls.build(tensor, block)
     assert tuple(built.values.shape) == (2, 16, 16)
     assert built.storage().value_bytes == 2 * 16 * 16 * 4
     assert built.storage().index_bytes == (5 + 2) * 4
-    padded = cls.build(torch.ones(17, 1))
+    padded = cls.build(torch.ones(17, 1), block)
     assert tuple(padded.values.shape) == (2, 16, 16)
     assert float(padded.values.sum()) == 17.0
+
+
+@pytest.mark.parametrize("cls", [TorchBsr, TorchBsc, ScipyBsr])
+@pytest.mark.parametrize("side", [4, 16, 64])
+def test_without_a_pattern_the_block_is_the_one_of_the_zeros(cls: type[Representation], side: int) -> None:
+    tensor = Pattern(kind="block", block=(side, side)).tensor((512, 700), 0.9, seed=0)
+    built = cls.build(tensor)
+    assert tuple(built.values.shape[1:]) == (side, side)
+    assert torch.equal(built.to_dense(), tensor)
 
 
 def test_kernel_names_tell_what_runs() -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 from sparsebench.representations import autograd
 from sparsebench.representations.allocation import peak_allocations
 from sparsebench.representations.base import Spec
-from sparsebench.representations.formats.planes import DEFAULT_WIDTH, Planes
+from sparsebench.representations.formats.planes import Planes
 from sparsebench.representations.pattern import Pattern
 
 PATTERNS = [
@@ -121,11 +121,11 @@ def test_the_data_choose_the_regime_and_the_kernel_says_so() -> None:
     assert pairs.values.shape == (200, 1, 9)
 
 
-def test_the_width_is_the_patterns_or_the_kernels() -> None:
-    tensor = torch.ones(4, 90)
+def test_the_width_is_the_patterns_or_that_of_the_zeros() -> None:
+    tensor = Pattern(kind="plane", block=(1, 32)).tensor((40, 96), 0.8, seed=0)
     assert Planes.build(tensor, Pattern(kind="plane", block=(1, 9))).values.shape[-1] == 9
-    assert Planes.build(tensor, Pattern(kind="block", block=(4, 4))).values.shape[-1] == DEFAULT_WIDTH
-    assert Planes.build(tensor).values.shape[-1] == DEFAULT_WIDTH
+    assert Planes.build(tensor, Pattern(kind="block", block=(4, 4))).values.shape[-1] == 32
+    assert Planes.build(tensor).values.shape[-1] == 32
     assert Planes.build(torch.ones(4, 10, 3, 3), Pattern(kind="plane", block=(1, 5))).values.shape[-1] == 9
 
 

@@ -38,8 +38,8 @@ def test_blocks_of_any_size_multiply(shape: tuple[int, int], block: tuple[int, i
 def test_only_blocks_that_hold_something_are_stored_and_padding_shows_nowhere() -> None:
     tensor = torch.zeros(37, 53)
     tensor[0, 0], tensor[36, 52] = 1.0, 2.0
-    built = ScipyBsr.build(tensor)
-    assert tuple(built.values.shape) == (2, 16, 16)  # the block of torch-bsr where the pattern names none
+    built = ScipyBsr.build(tensor, Pattern(kind="block", block=(16, 16)))
+    assert tuple(built.values.shape) == (2, 16, 16)
     assert built.storage().value_bytes == 2 * 16 * 16 * 4
     assert built.storage().index_bytes == (2 + 4) * 4  # int32 block columns, and where three block rows begin and end
     for result in (built.to_dense(), built.matmul(torch.ones(53, 2)), built.rmatmul(torch.ones(37, 2))):
@@ -48,7 +48,7 @@ def test_only_blocks_that_hold_something_are_stored_and_padding_shows_nowhere() 
 
 
 def test_the_sampled_product_leaves_the_padding_at_zero() -> None:
-    built = ScipyBsr.build(torch.ones(17, 17))
+    built = ScipyBsr.build(torch.ones(17, 17), Pattern(kind="block", block=(16, 16)))
     sampled = built.sampled_matmul(torch.ones(17, 3), torch.ones(3, 17))
     assert tuple(sampled.shape) == (4, 16, 16)
     assert float(sampled.sum()) == 3.0 * 17 * 17
