@@ -201,9 +201,8 @@ def _table(index: BitmapIndex) -> Tensor:
     if table is None:
         counts = count_bits(index.bits).sum(2)
         before = counts.cumsum(1)
-        if int(before[:, -1].max()) >= 2**31:
-            raise ValueError(
-                f"expected fewer than 2^31 stored elements in four rows, got {int(before[:, -1].max())}; split the matrix"
-            )
+        most = int(before[:, -1].max())
+        if most >= 2**31:
+            raise ValueError(f"expected fewer than 2^31 stored elements in four rows, got {most}; split the matrix")
         table = _tables[index] = (before - counts).int()
     return table

@@ -45,9 +45,9 @@ def product(  # type: ignore[no-untyped-def]
     COLUMNS: tl.constexpr,
 ):
     """Compute (4 · GROUPS, COLUMNS) of S @ x over a part of the chunks, or (64, COLUMNS) of Sᵀ @ x over groups."""
-    ROWS: tl.constexpr = GROUPS * 4
-    OUT: tl.constexpr = 64 if TRANSPOSED else ROWS
-    INNER: tl.constexpr = ROWS if TRANSPOSED else 64
+    high: tl.constexpr = GROUPS * 4
+    owns: tl.constexpr = 64 if TRANSPOSED else high
+    deep: tl.constexpr = high if TRANSPOSED else 64
     tiles = tl.cdiv(n, COLUMNS)
     owned = tl.program_id(0) // tiles
     item = tl.program_id(1).to(tl.int64)
@@ -57,34 +57,34 @@ def product(  # type: ignore[no-untyped-def]
     from_x = x + item * stride_xb
     inner = m if TRANSPOSED else k
     last = tl.cdiv(groups, GROUPS) if TRANSPOSED else chunks
-    total = tl.zeros((OUT, COLUMNS), dtype=tl.float32)
-    odd = tl.zeros((INNER, COLUMNS), dtype=tl.int32)
+    total = tl.zeros((owns, COLUMNS), dtype=tl.float32)
+    odd = tl.zeros((deep, COLUMNS), dtype=tl.int32)
     for step in range(part * steps, tl.minimum((part + 1) * steps, last)):
         block = step if TRANSPOSED else owned
         chunk = owned if TRANSPOSED else step
         group = tl.cast(block, tl.int64) * GROUPS + tl.arange(0, GROUPS)
         tile = tile_of(values, bits, starts, table, group, group < groups, chunk, chunks, GROUPS)
-        row = tl.cast(step, tl.int64) * INNER + tl.arange(0, INNER)
+        row = tl.cast(step, tl.int64) * deep + tl.arange(0, deep)
         right = load_tile(from_x + row * stride_xr, column * stride_xc, row < inner, column_in)
         odd = odd | (right - right != 0).to(tl.int32)  # an infinity less itself is NaN
         total = tl.dot(tl.trans(tile) if TRANSPOSED else tile, right, total, input_precision="ieee")
     if tl.max(tl.max(odd, axis=1), axis=0) != 0:
-        total = tl.zeros((OUT, COLUMNS), dtype=tl.float32)
+        total = tl.zeros((owns, COLUMNS), dtype=tl.float32)
         place = tl.arange(0, 64)
         for step in range(part * steps, tl.minimum((part + 1) * steps, last)):
             block = step if TRANSPOSED else owned
             chunk = owned if TRANSPOSED else step
             group = tl.cast(block, tl.int64) * GROUPS + tl.arange(0, GROUPS)
             tile = tile_of(values, bits, starts, table, group, group < groups, chunk, chunks, GROUPS).to(tl.float32)
-            line = tl.cast(block, tl.int64) * ROWS + tl.arange(0, ROWS)
+            line = tl.cast(block, tl.int64) * high + tl.arange(0, high)
             words = bits + ((line // 4) * chunks + chunk) * 4 + line % 4
             word = load_word(words, line // 4 < groups)
             stored = ((word[:, None] >> place.to(tl.uint64)[None, :]) & 1).to(tl.int32)
-            for i in range(0, INNER):
-                row = tl.cast(step, tl.int64) * INNER + i
+            for i in range(0, deep):
+                row = tl.cast(step, tl.int64) * deep + i
                 met = tl.load(from_x + row * stride_xr + column * stride_xc, mask=column_in & (row < inner), other=0.0)
                 if TRANSPOSED:
-                    here = (tl.arange(0, ROWS) == i)[:, None]
+                    here = (tl.arange(0, high) == i)[:, None]
                     value = tl.sum(tl.where(here, tile, 0.0), axis=0)
                     one = tl.sum(tl.where(here, stored, 0), axis=0)
                 else:
@@ -92,7 +92,7 @@ def product(  # type: ignore[no-untyped-def]
                     value = tl.sum(tl.where(here, tile, 0.0), axis=1)
                     one = tl.sum(tl.where(here, stored, 0), axis=1)
                 total += tl.where((one != 0)[:, None], value[:, None] * met.to(tl.float32)[None, :], 0.0)
-    line = owned.to(tl.int64) * OUT + tl.arange(0, OUT)
+    line = owned.to(tl.int64) * owns + tl.arange(0, owns)
     to = out + part.to(tl.int64) * stride_op + item * stride_ob
     store_tile(to + line * stride_or, column, total, line < (k if TRANSPOSED else m), column_in)
 
@@ -118,13 +118,13 @@ def sampled(  # type: ignore[no-untyped-def]
     INNER: tl.constexpr,
 ):
     """Compute a @ b for 4 · GROUPS rows and one chunk of columns, and keep what is stored there."""
-    ROWS: tl.constexpr = GROUPS * 4
+    high: tl.constexpr = GROUPS * 4
     chunk = tl.program_id(0) % chunks
-    line = (tl.program_id(0) // chunks).to(tl.int64) * ROWS + tl.arange(0, ROWS)
+    line = (tl.program_id(0) // chunks).to(tl.int64) * high + tl.arange(0, high)
     column = chunk.to(tl.int64) * 64 + tl.arange(0, 64)
     line_in = line < m
     column_in = column < k
-    total = tl.zeros((ROWS, 64), dtype=tl.float32)
+    total = tl.zeros((high, 64), dtype=tl.float32)
     for low in range(0, n, INNER):
         depth = low + tl.arange(0, INNER).to(tl.int64)
         depth_in = depth < n

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 from sparsebench.kernels.bitmap import triton_kernels as kernels
@@ -9,6 +11,8 @@ from sparsebench.kernels.bitmap import triton_narrow as narrow
 from sparsebench.kernels.bitmap.triton_tiles import narrow_tile, product_tile, sampled_tile
 from sparsebench.kernels.common.triton_launch import ELEMENTS
 from sparsebench.kernels.common.triton_sources import Source, source
+
+Options = dict[str, int]
 
 
 def compile_sources(dtype: torch.dtype, *, nvidia: bool) -> dict[str, Source]:
@@ -25,7 +29,7 @@ def compile_sources(dtype: torch.dtype, *, nvidia: bool) -> dict[str, Source]:
     types = {"bits": "*i64", "starts": "*i64", "table": "*i32"} | dict.fromkeys(("values", "x", "a", "b"), element)
     found: dict[str, Source] = {}
 
-    def add(name: str, kernel: object, constants: dict[str, int], out: str, options: dict[str, int], **ones: int) -> None:
+    def add(name: str, kernel: Any, constants: Options, out: str, options: Options, **ones: int) -> None:
         known = {**constants, **ones}
         unsure = {*kernels.COUNTS, "m", "k"}
         found[name] = source(kernel, {**types, "out": out}, known, options, aligned=lambda one: one not in unsure)
