@@ -99,13 +99,15 @@ def _candidates(product: str, block: tuple[int, int], dtype: torch.dtype, n: int
     name = str(dtype).removeprefix("torch.")
     shapes = _shapes({"dsd": block[0], "dsdᵀ": block[1], "sdd": block[0], "sddᵀ": block[0]}.get(product, n))
     spans = [tile for tile in (128, 64, 256, 512) if tile < 2 * n] or [64]
-    panelled, sampled = product.startswith("dsd"), product.startswith("sdd")
+    sampled = product.startswith("sdd")
+    # with fewer columns than fill four vectors, asking for what comes next takes longer than it saves
+    panelled = product.startswith("dsd") and n > 3 * tiles.lanes(name)
     dots = [Choice(micro="generated", tile=tile, dots=True) for tile in (128, 32)]
     if panelled:
         made = [
             Choice(micro="generated", tile=tile, rows=rows, vectors=vectors, near=True)
             for tile in (256, 128)
-            for rows, vectors in _near_shapes(shapes, -(-n // tiles.lanes(name)))
+            for rows, vectors in _near_shapes(shapes)
         ]
     else:
         made = [
@@ -145,21 +147,11 @@ def _shapes(rows: int) -> tuple[tuple[int, int], ...]:
     return (4, 2), (8, 1), (4, 3), (2, 4)
 
 
-def _near_shapes(shapes: tuple[tuple[int, int], ...], vectors: int) -> tuple[tuple[int, int], ...]:
-    """Return (rows, vectors) of tiles that read from a panel: few loads a multiplication count for more there.
-
-    Args:
-        shapes: those that do without.
-        vectors: that the columns of x fill.
-    """
+def _near_shapes(shapes: tuple[tuple[int, int], ...]) -> tuple[tuple[int, int], ...]:
+    """Return (rows, vectors) of tiles that read from a panel: few loads a multiplication count for more there."""
     if shapes[0][0] < 4:
         return shapes
-    wide = host.vector_bytes() == 64
-    if vectors == 1:
-        return ((16, 1), (8, 1)) if wide else ((12, 1), (8, 1))
-    if vectors == 2:
-        return ((12, 2), (8, 2)) if wide else ((6, 2), (4, 2))
-    return ((6, 4), (8, 3), (9, 3), (8, 2)) if wide else ((6, 2), (4, 3), (4, 2))
+    return ((6, 4), (8, 3), (9, 3), (8, 2)) if host.vector_bytes() == 64 else ((6, 2), (4, 3), (4, 2))
 
 
 def _sampled_shapes(block: tuple[int, int]) -> tuple[tuple[int, int], ...]:
