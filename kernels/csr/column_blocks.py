@@ -1,7 +1,7 @@
-"""List the elements of an index by blocks of columns, so that the rows of x which a block needs fit the first-level cache.
+"""List the elements of an index by blocks of columns: the rows of x that a block needs fit the first-level cache.
 
-Elements are taken by groups of rows, in a group by blocks of columns, in a block by rows, in a row by columns. A product
-then walks from front to back through values in this order, and its results stay in a panel of sums meanwhile. Rows come
+Elements are taken by groups of rows, in a group by blocks of columns, in a block by rows, in a row by columns. A
+product then walks from front to back through values in this order, and its results stay in a panel of sums meanwhile. Rows come
 by how many elements they have in the block: where one ends is then foreseen by the processor, which saves as much time
 as seven elements take.
 """
@@ -83,7 +83,7 @@ def column_blocks(crow: Any, col: Any, columns: int, width: int, groups: int, co
 def _fill(
     crow: Any, col: Any, width: int, blocks: int, bounds: Any, starts: Any, rows: Any, counts: Any, near: Any
 ) -> None:
-    """Walk through each group block by block: count, sort rows by their counts (a counting sort), and put columns down."""
+    """Walk through each group block by block: count, sort rows by their counts, and put columns down."""
     begins = np.empty(width + 2, np.int64)
     place = np.int64(0)
     for group in range(bounds.size - 1):

@@ -104,10 +104,7 @@ def sdd(index: RowIndex, a: Tensor, b: Tensor) -> Tensor:
 
 
 def _forward(index: RowIndex, values: Tensor, x: Tensor, out: Tensor) -> None:
-    def run(choice: Choice) -> None:
-        _compute(index, values, x, out, choice)
-
-    run(choose(index, x, run))
+    _compute(index, values, x, out, choose(index, x, _compute))
 
 
 def _compute(index: RowIndex, values: Tensor, x: Tensor, out: Tensor, choice: Choice) -> None:

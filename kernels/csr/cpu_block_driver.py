@@ -1,4 +1,4 @@
-"""Share the forward product by blocks of columns out among numba's threads; operands are addresses and strides in bytes.
+"""Share the forward product by blocks of columns out among numba's threads; operands are addresses and strides.
 
 As in cpu_driver.py, what is compiled holds no address: generated functions come as arguments.
 """

@@ -14,8 +14,8 @@ from sparsebench.kernels.common.row_loop import RowLoop, offsets, write
 from sparsebench.kernels.common.tailed import Tailed
 
 ARGUMENTS: dict[str, tuple[str, ...]] = {
-    "block": ("values", "col", "rows", "counts", "place", "panel", "sums", "sums_row", "out", "out_row", "first", "last",
-              "tail"),
+    "block": ("values", "col", "rows", "counts", "place", "panel", "sums", "sums_row", "out", "out_row", "first",
+              "last", "tail"),
     "order": ("values", "cursors", "rows", "counts", "target", "first", "last"),
 }  # fmt: skip
 """What each kind of function takes, all int64: addresses, strides in bytes, and numbers.
@@ -31,7 +31,7 @@ class Loop(RowLoop):
     """What one generated function is for.
 
     Attributes:
-        kind: of ARGUMENTS. "block": sums[i] += Σ values · panel[col] in rows i. "order": copy values in the blocks' order.
+        kind: of ARGUMENTS. "block": sums[i] += Σ values · panel[col] in rows i. "order": copy values in that order.
         adds: whether there are sums from earlier blocks.
         ends: whether this is the last block, whose sums go to `out`.
     """

@@ -86,7 +86,7 @@ def computed_bytes(dtype: torch.dtype) -> int:
 
 @lru_cache(maxsize=256)
 def _loops(dtype: torch.dtype, n: int, vectors: int, gathers: bool) -> tuple[np.ndarray, int, int, int, int, int]:
-    """Return the addresses of the loops, "order", and lanes, tiles, lanes of the last vector, vectors of the last tile."""
+    """Return the loops, "order", lanes, tiles, lanes of the last vector, and vectors of the last tile."""
     name = str(dtype).removeprefix("torch.")
     lanes = common.lanes_for(name, n)
     cut = common.ends(n, lanes, vectors)
