@@ -1,9 +1,9 @@
 """List the elements of an index by blocks of columns: the rows of x that a block needs fit the first-level cache.
 
 Elements are taken by groups of rows, in a group by blocks of columns, in a block by rows, in a row by columns. A
-product then walks from front to back through values in this order, and its results stay in a panel of sums meanwhile. Rows come
-by how many elements they have in the block: where one ends is then foreseen by the processor, which saves as much time
-as seven elements take.
+product then walks from front to back through values in this order, and its results stay in a panel of sums meanwhile.
+Rows come by how many elements they have in the block: where one ends is then foreseen by the processor, which saves as
+much time as seven elements take.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -146,6 +146,11 @@ class RowIndex:
     def forget_column_blocks(self) -> None:
         """Let go of the order by blocks of columns, if it is held."""
         self.__dict__.pop("_blocks", None)
+
+    @cached_property
+    def plans(self) -> dict[Any, Any]:
+        """Return what kernels keep for operands that they met: a few hundred bytes each, not counted in `nbytes`."""
+        return {}
 
     def segments(self, transposed: bool) -> Segments:
         """Return the rows of S, or of Sᵀ, cut for the GPU; held as `columns` is."""
