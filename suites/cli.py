@@ -18,6 +18,7 @@ from rich.table import Table
 
 from sparsebench.representations import operations, registry
 from sparsebench.suites import plan
+from sparsebench.suites.doctor.command import doctor
 
 app = typer.Typer(
     add_completion=False,
@@ -291,6 +292,9 @@ def check(
     outcome = conformance.check(cls, device=device)
     console.print(str(outcome))
     raise typer.Exit(Exit.DONE if outcome.passed else Exit.FAILED_CELLS)
+
+
+app.command()(doctor)
 
 
 def newest_run() -> Path:

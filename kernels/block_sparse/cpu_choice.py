@@ -37,23 +37,35 @@ def choose(product: str, index: BlockIndex, dtype: torch.dtype, n: int, micro: s
         micro: the only micro-kernel to choose from, None for all.
     """
     height, width = index.block
-    stored = index.blocks * height * width
-    if stored * n < _SMALL:
+    if index.blocks * height * width * n < _SMALL:
         return _default(product, index.block, dtype, n, micro)
-    kind = (product, index.block, dtype, *bucket(index.shape, stored, n, dtype.itemsize), micro, jit.threads())
-    found = _known.get(kind)
+    problem = (product, index.shape, index.block, index.blocks, dtype, n, micro, jit.threads())
+    found = _known.get(problem)
     if found is None or found[0] != chooser.changes():
         key = key_of(product, index, dtype, n, micro)
-        candidates = _candidates(product, index.block, dtype, _rounded(n), micro)
         chosen = chooser.choose(
-            machine(), key, candidates, lambda: trial(product, index, dtype, n), family=key[: key.index("×")]
+            machine(),
+            key,
+            candidates(product, index.block, dtype, n, micro),
+            lambda: trial(product, index, dtype, n),
+            family=key[: key.index("×")],
         )
-        _known[kind] = found = chooser.changes(), chosen
+        if len(_known) >= _MANY:
+            _known.clear()
+        _known[problem] = found = chooser.changes(), chosen
     return found[1]
 
 
+_MANY = 4096
 _known: dict[tuple[Any, ...], tuple[int, Choice]] = {}
 """What was chosen, beside the number of changes that the chooser knew of then: a call must not wait for the rest."""
+
+
+def candidates(
+    product: str, block: tuple[int, int], dtype: torch.dtype, n: int, micro: str | None = None
+) -> list[Choice]:
+    """Return what is chosen from, those that promise most first."""
+    return _candidates(product, block, dtype, _rounded(n), micro)
 
 
 def key_of(product: str, index: BlockIndex, dtype: torch.dtype, n: int, micro: str | None = None) -> str:

@@ -14,7 +14,7 @@ from torch import Tensor
 from sparsebench.kernels.block_sparse import cpu_launch
 from sparsebench.kernels.block_sparse.cpu_launch import Choice
 from sparsebench.kernels.block_sparse.layout import BlockIndex
-from sparsebench.kernels.common.chooser import Trial
+from sparsebench.kernels.common.chooser import Trial, Work
 
 TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-12, torch.float16: 1e-2, torch.bfloat16: 5e-2}
 _MOST = 250_000_000
@@ -36,7 +36,8 @@ def trial(product: str, index: BlockIndex, dtype: torch.dtype, n: int) -> Trial[
         dtype: of the operands.
         n: columns of x, or rows of it in x @ S; the summed axis in a sampled product.
     """
-    run, plain = problem(product, index, dtype, n)
+    made = cut(product, index, n)
+    run, plain = problem(product, *made, dtype, n)
     wanted: list[tuple[Tensor, float]] = []
 
     def right(choice: Choice) -> bool:
@@ -47,23 +48,52 @@ def trial(product: str, index: BlockIndex, dtype: torch.dtype, n: int) -> Trial[
         got = run(choice).reshape(want.shape).to(want.dtype)
         return bool((got - want).abs().max() <= TOLERANCE[dtype] * scale) if want.numel() else True
 
-    return Trial(run=run, right=right)
+    return Trial(run=run, right=right, work=work_of(product, *made, dtype))
 
 
-def problem(
-    product: str, index: BlockIndex, dtype: torch.dtype, n: int, most: int = _MOST
-) -> tuple[Callable[[Choice], Tensor], Callable[[], Tensor]]:
-    """Return a product by a choice, and the same by a plain computation in float32 or float64; see `trial`."""
-    generator = torch.Generator().manual_seed(0)
-    transposed, sampled = product.endswith("ᵀ"), product.startswith("sdd")
-    by_rows = sampled or transposed == product.startswith("dds")  # the result's block rows are the matrix's
-    work = max(1, index.blocks * index.block[0] * index.block[1] * n)
-    short = n
+def cut(product: str, index: BlockIndex, n: int, most: int = _MOST) -> tuple[BlockIndex, int]:
+    """Return so much of a problem that a call takes no more than `most` multiplications, if that can be."""
+    sampled = product.startswith("sdd")
+    work, short = max(1, index.blocks * index.block[0] * index.block[1] * n), n
     if work > most and not sampled:
         short = n - max(0, min(n - _COLUMNS, n - n * most // work)) // _STEP * _STEP
         work = work // n * short
-    if work > most:
-        index = _cut(index, by_rows, most / work)
+    return (_cut(index, _by_rows(product), most / work) if work > most else index), short
+
+
+def _by_rows(product: str) -> bool:
+    """Tell whether the result has the matrix's block rows, not its block columns."""
+    return product.startswith("sdd") or product.endswith("ᵀ") == product.startswith("dds")
+
+
+def work_of(product: str, index: BlockIndex, n: int, dtype: torch.dtype) -> Work:
+    """Return what any way has to do: each stored block is multiplied, and meets its rows of the dense operand."""
+    (rows, columns), (height, width), size = index.shape, index.block, dtype.itemsize
+    stored = index.blocks * height * width
+    values, indices = stored * size, 12.0 * index.blocks
+    if product.startswith("sdd"):
+        near = index.blocks * (height + width) * n * size
+        return Work(flops=2.0 * stored * n, read=(rows + columns) * n * size + indices, written=values, near=near)
+    own, inner = (height, columns) if _by_rows(product) else (width, rows)
+    result = rows + columns - inner
+    near = stored // own * n * size
+    return Work(flops=2.0 * stored * n, read=values + indices + inner * n * size, written=result * n * size, near=near)
+
+
+def problem(
+    product: str, index: BlockIndex, short: int, dtype: torch.dtype, n: int
+) -> tuple[Callable[[Choice], Tensor], Callable[[], Tensor]]:
+    """Return a product by a choice, and the same by a plain computation in float32 or float64; see `trial`.
+
+    Args:
+        product: one of `cpu_choice.PRODUCTS`.
+        index: of the stored blocks.
+        short: columns of x that are multiplied.
+        dtype: of the operands.
+        n: columns that x has in memory.
+    """
+    generator = torch.Generator().manual_seed(0)
+    transposed, sampled, by_rows = product.endswith("ᵀ"), product.startswith("sdd"), _by_rows(product)
     shape = index.shape
     values = _random(generator, dtype, index.blocks, *index.block)
     wide = torch.float64 if dtype == torch.float64 else torch.float32

@@ -14,6 +14,15 @@ from typing import Any
 from sparsebench.kernels.common.folders import cache_folder
 
 
+def devices() -> list[str]:
+    """Return the devices that something was chosen on."""
+    found = []
+    for path in sorted(folder().glob("*.json")) if folder().is_dir() else ():
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            found.append(str(json.loads(path.read_text(encoding="utf-8"))["device"]))
+    return found
+
+
 def kept(device: str) -> dict[str, dict[str, Any]]:
     """Return all that was chosen on a device, by key."""
     return {key: choice for key, choice in _read(_path(device)).items() if isinstance(choice, dict)}

@@ -35,16 +35,35 @@ _chosen: dict[tuple[str, str], tuple[dict[str, Any], Any]] = {}
 
 
 @dataclass(frozen=True, kw_only=True)
+class Work:
+    """What any way of computing a problem has to do, for its roofline.
+
+    Attributes:
+        flops: operations.
+        read: different bytes that are read.
+        written: bytes that are written.
+        near: bytes that are read again from a cache.
+    """
+
+    flops: float
+    read: float
+    written: float
+    near: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
 class Trial(Generic[Candidate]):
     """A problem to measure candidates on.
 
     Attributes:
         run: computes it by a candidate; called again and again.
         right: calls a candidate and tells whether its result is right; what is wrong is never timed.
+        work: that has to be done, None if nobody asks.
     """
 
     run: Callable[[Candidate], object]
     right: Callable[[Candidate], bool]
+    work: Work | None = None
 
 
 def choose(
@@ -108,6 +127,7 @@ def measure(
         "tried": outcome.tried,
         "decided": outcome.decided,
         "unrest": min(before, unrest()),
+        "work": None if made.work is None else asdict(made.work),
     }
     with _lock:
         choices.remember(device, key, note)

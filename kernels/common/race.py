@@ -180,6 +180,38 @@ def race(
     return _outcome(_leader(alive), ran, decided=len(ran) == len(runners) and _decided(alive))
 
 
+def duel(
+    first: Candidate,
+    second: Candidate,
+    run: Callable[[Candidate], object],
+    *,
+    between: Callable[[], object] = lambda: None,
+    error: float = NEAR / 2,
+    bound_s: float = 4.0,
+    clock: Callable[[], float] = time.perf_counter,
+) -> tuple[float, float]:
+    """Return the time of the first ÷ that of the second, and the standard error of that ratio.
+
+    They run in turn until the error is small enough; the other arguments are those of `race`.
+    """
+    start, calls, number = clock(), 1, 0
+    ours, theirs = _Runner(first), _Runner(second)
+    while True:
+        number += 1
+        for runner in (ours, theirs)[:: 1 if number % 2 else -1]:
+            between()
+            begin = clock()
+            for _ in range(calls):
+                run(runner.candidate)
+            runner.note(number, (clock() - begin) / calls)
+        if number == 1:
+            calls = max(1, min(20, math.ceil(_SHORT_S / math.exp(ours.least))))
+        if number % _STRIDE == 0 or clock() - start > bound_s:
+            behind, uncertain = ours.behind(theirs)
+            if clock() - start > bound_s or (number >= _SURE and uncertain <= error):
+                return math.exp(behind), math.exp(behind) * uncertain
+
+
 def _leader(alive: list[_Runner[Candidate]]) -> _Runner[Candidate]:
     """Return who is not behind anybody: the least median, unless the same rounds say otherwise."""
     best = min(alive, key=lambda runner: runner.median)
@@ -211,7 +243,7 @@ def _decided(alive: list[_Runner[Candidate]]) -> bool:
     if best.logs.size < _SURE:
         return False
     others = [runner.behind(best) for runner in alive if runner is not best]
-    return all(error <= NEAR / 2 and behind - 2 * error <= NEAR for behind, error in others)
+    return all(error <= NEAR and behind - error <= NEAR for behind, error in others)
 
 
 def _returning(

@@ -59,14 +59,14 @@ def read_rate(size: int, threads: int) -> float:
     """Return the bytes a second that so many threads together read, each within `size` bytes of its own."""
     memory, sums = np.ones((threads, size // 8), np.int64), np.zeros(threads * 8, np.int64)
     passes = max(1, _PASS_BYTES // size)
-    return threads * passes * size / least_s(partial(_read_often, memory, sums, passes), tries=4)
+    return threads * passes * size / least_s(partial(_read_often, memory, sums, passes), tries=8)
 
 
 def write_rate(size: int, threads: int) -> float:
     """Return the bytes a second that so many threads together write, each within `size` bytes of its own."""
     memory = np.ones((threads, size // 8), np.int64)
     passes = max(1, _PASS_BYTES // size)
-    return threads * passes * size / least_s(partial(_write_often, memory, passes), tries=4)
+    return threads * passes * size / least_s(partial(_write_often, memory, passes), tries=8)
 
 
 def generated_flops(threads: int, dtype: str = "float32") -> float:

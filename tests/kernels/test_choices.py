@@ -99,7 +99,7 @@ def test_a_small_product_is_not_measured(cache: Path) -> None:
 @pytest.mark.parametrize("product", cpu_choice.PRODUCTS)
 @pytest.mark.parametrize(("block", "dtype"), [((64, 64), torch.float32), ((1, 64), torch.bfloat16)])
 def test_every_candidate_is_right(product: str, block: tuple[int, int], dtype: torch.dtype) -> None:
-    run, plain = cpu_trial.problem(product, ragged(block), dtype, 100)
+    run, plain = cpu_trial.problem(product, ragged(block), 100, dtype, 100)
     want = plain()
     for candidate in cpu_choice._candidates(product, block, dtype, 100, None):
         error = (run(candidate).reshape(want.shape).to(want.dtype) - want).abs().max() / want.abs().max()
@@ -121,7 +121,7 @@ def test_the_problem_that_is_measured_is_the_one_at_hand_but_cut(product: str, m
     """The plain product is the reference's on the same operands, whatever is cut."""
     index, n = ragged((10, 15)), 1100
     choice = cpu_choice._candidates(product, index.block, torch.float64, n, None)[0]
-    run, plain = cpu_trial.problem(product, index, torch.float64, n, most)
+    run, plain = cpu_trial.problem(product, *cpu_trial.cut(product, index, n, most), torch.float64, n)
     want, got = plain(), run(choice)
     torch.testing.assert_close(got.reshape(want.shape), want, rtol=1e-10, atol=1e-10)
     sides = {"dsd": (300, n), "dsdᵀ": (310, n), "dds": (n, 310), "ddsᵀ": (n, 300)}
@@ -159,3 +159,16 @@ def test_the_first_import_neither_measures_nor_writes(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert int(done.stdout) >= 3
     assert not list(tmp_path.iterdir())
+
+
+def test_the_least_work_counts_every_operand_once() -> None:
+    index, n = ragged((20, 30)), 8
+    stored = index.blocks * 600
+    work = {product: cpu_trial.work_of(product, index, n, torch.float32) for product in cpu_choice.PRODUCTS}
+    assert {part.flops for part in work.values()} == {2.0 * stored * n}
+    held = 4 * stored + 12 * index.blocks
+    for product, inner, result in (("dsd", 310, 300), ("dsdᵀ", 300, 310), ("dds", 300, 310), ("ddsᵀ", 310, 300)):
+        assert (work[product].read, work[product].written) == (held + 4 * inner * n, 4 * result * n)
+    assert work["dsd"].near == work["ddsᵀ"].near == stored // 20 * 4 * n
+    assert work["dds"].near == work["dsdᵀ"].near == stored // 30 * 4 * n
+    assert (work["sdd"].read, work["sdd"].written) == (4 * 610 * n + 12 * index.blocks, 4 * stored)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from sparsebench.kernels.common.race import Outcome, race
+from sparsebench.kernels.common.race import Outcome, duel, race
 
 
 class Machine:
@@ -109,3 +109,16 @@ def test_who_was_unlucky_in_the_first_rounds_comes_back() -> None:
     found = race(range(3), run, enter=machine.enter, clock=machine.clock)
     assert found is not None
     assert found.best == 1
+
+
+def test_a_duel_tells_the_ratio_of_two_times_as_well_as_it_was_asked_to() -> None:
+    for seed in range(10):
+        machine = Machine(seed, 2, spread=0.05, spikes=0.02, bursts=0.2)
+        machine.seconds = np.array([1.3e-3, 1e-3])
+        ratio, error = duel(0, 1, machine.run, error=0.01, clock=machine.clock)
+        assert error <= 0.015
+        assert ratio == pytest.approx(1.3, abs=0.07)
+    machine.seconds = np.array([1.3, 1.0])
+    begin = machine.now
+    duel(0, 1, machine.run, error=0.01, bound_s=5.0, clock=machine.clock)
+    assert machine.now - begin < 40.0
