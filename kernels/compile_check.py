@@ -23,6 +23,7 @@ import torch
 import triton
 from triton.backends.compiler import GPUTarget
 
+from sparsebench.kernels.bitmap import triton_sources as bitmap
 from sparsebench.kernels.block_sparse import triton_sources as block_sparse
 from sparsebench.kernels.block_sparse.triton_tiles import Limits
 from sparsebench.kernels.common.triton_launch import DTYPES
@@ -114,6 +115,7 @@ def _block_sparse(target: Target, dtype: torch.dtype, blocks: Blocks, every_cand
 
 
 SOURCES: dict[str, Callable[[Target, torch.dtype, Blocks, bool], dict[str, Source]]] = {
+    "bitmap": lambda target, dtype, *_: bitmap.compile_sources(dtype, nvidia=target.backend == "cuda"),
     "block_sparse": _block_sparse,
     "csr": lambda target, dtype, *_: csr.compile_sources(dtype),
     "plane_conv": lambda target, dtype, blocks, _: plane_conv.compile_sources(

@@ -11,11 +11,14 @@ from sparsebench.representations import registry
 from sparsebench.representations.registry import first_line
 from sparsebench.suites.cell import Case, Cell, blank
 from sparsebench.suites.measure.timing import EFFORTS
+from sparsebench.suites.workloads.idx import DataError
 from sparsebench.suites.workloads.problem import Workload
 
 HERE = Path(__file__).resolve().parent
 OUTSIDE = HERE / "outside.py"
 """The bench file of every workload that another package brings."""
+LAST = "dlmc"
+"""The suite that comes behind our others: it is as long as the folder that the user has."""
 GROUP = "sparsebench.workloads"
 """Entry-point group in which a package offers workloads: `name = "module"` or `"module:object"`."""
 
@@ -64,6 +67,7 @@ class Planned:
 def suites() -> dict[str, Path]:
     """Return the bench files by the name of their suite: ours first; an entry point may not take a name of ours."""
     own = {path.stem.removeprefix("bench_"): path for path in sorted(HERE.glob("bench_*.py"))}
+    own[LAST] = own.pop(LAST)
     return own | {name: OUTSIDE for name in sorted(_points()) if name not in own}
 
 
@@ -125,6 +129,8 @@ def why_broken(suite: str, profile: str) -> str | None:
     """Return in one line why a suite cannot list the cases of a profile, or None: others must not suffer from it."""
     try:
         strange = {case.suite for case in workload_of(suite).cases(profile)} - {suite}
+    except DataError as error:  # nothing is broken: the user has not said where the data are
+        return first_line(error)
     except Exception as error:
         return f"{type(error).__name__}: {first_line(error)}"
     return f"expected all cases to be of suite {suite}, got {', '.join(sorted(strange))}" if strange else None

@@ -7,6 +7,7 @@ pytest session as it was, option names included. A bench file elsewhere asks for
 from __future__ import annotations
 
 import dataclasses
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -28,6 +29,7 @@ from sparsebench.suites.runner.journal import RunFolder
 from sparsebench.suites.search.handed import read_cells
 from sparsebench.suites.session import Bench, Settings
 from sparsebench.suites.workloads.data import DataError, check_folder, data_folder
+from sparsebench.suites.workloads.dlmc import collection
 from sparsebench.suites.workloads.problem import Workload
 
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -36,6 +38,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "--device": {"default": "cpu", "help": "cpu or cuda"},
     "--profile": {"default": "quick", "help": "quick, full or gpu"},
     "--data": {"default": None, "help": "a folder that holds the four MNIST files; also SPARSEBENCH_DATA"},
+    "--dlmc": {"default": None, "help": "a folder with the Deep Learning Matrix Collection, for bench_dlmc.py"},
+    "--dlmc-sample": {"default": None, "type": int, "help": "matrices of it to draw; default: 24 for quick"},
     "--threads": {"default": None, "type": int, "help": "threads for torch, numba and BLAS alike"},
     "--visit": {"default": 1, "type": int, "help": "come back to cells that were visited less often than this"},
     "--cells": {"default": None, "help": "a file of the cells to measure, which a run writes; instead of all"},
@@ -69,10 +73,21 @@ def bench_of(config: pytest.Config) -> Bench:
 
 
 def _settings(config: pytest.Config) -> Settings:
-    option = {name: config.getoption(name.removeprefix("--"), info.get("default")) for name, info in OPTIONS.items()}
+    option = {
+        name: config.getoption(name.removeprefix("--").replace("-", "_"), info.get("default"))
+        for name, info in OPTIONS.items()
+    }
     if reason := machine.device_problem(option["--device"]):
         raise pytest.UsageError(reason)
     try:
+        notes = collection.choose(
+            Path(option["--dlmc"]) if option["--dlmc"] else None,
+            option["--dlmc-sample"],
+            profile=check_profile(option["--profile"]),
+            whole=option["--cells"] is None,  # a run has read every file, and told what is wrong
+        )
+        for note in notes if option["--cells"] is None else ():
+            sys.stderr.write(f"{note}\n")
         return Settings(
             representations=choose_representations(option["--representation"]),
             device=option["--device"],
@@ -115,6 +130,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         cells = _cells(workload, settings)
     except PlanError as error:
         raise pytest.UsageError(str(error)) from error
+    except DataError as error:  # a folder that nobody named: the other files' cells are measured
+        skipped = pytest.param("", marks=pytest.mark.skip(reason=str(error)), id="left-out")
+        metafunc.parametrize("cell_id", [skipped])
+        return
     todo = [planned for planned in cells if done.get(planned.key(settings.device), 0) < planned.visit]
     bench.planned.update({planned.id: planned for planned in todo})
     ids = [planned.id for planned in todo]  # strings only: pytest-benchmark's JSON holds the parameters too

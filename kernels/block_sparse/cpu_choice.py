@@ -1,33 +1,29 @@
-"""Choose a micro-kernel and a tile: measured once per machine, on a matrix of our own, and kept on disk.
+"""Choose a micro-kernel and a tile: measured once a machine and kind of problem, and kept on disk.
 
 Every candidate is compared with a plain product before it may win.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
 from functools import cache
+from typing import Any
 
-import llvmlite
-import numba
 import scipy
 import torch
-from torch import Tensor
 
-from sparsebench.kernels.block_sparse import cpu_launch
+from sparsebench.kernels.block_sparse import cpu_sampled
 from sparsebench.kernels.block_sparse.cpu_launch import Choice
+from sparsebench.kernels.block_sparse.cpu_trial import trial
 from sparsebench.kernels.block_sparse.layout import BlockIndex
-from sparsebench.kernels.common import choices, jit
-from sparsebench.kernels.common.timing import fastest
-from sparsebench.kernels.microkernels import blas, host, mkl
+from sparsebench.kernels.common import chooser, jit, processor
+from sparsebench.kernels.microkernels import blas, host, mkl, tiles
 
 PRODUCTS: tuple[str, ...] = ("dsd", "dsdᵀ", "dds", "ddsᵀ", "sdd", "sddᵀ")
 """What is chosen for: S @ x, Sᵀ @ x, x @ S, x @ Sᵀ, and a @ b sampled with b contiguous, or with bᵀ contiguous."""
 
-_SIDE, _DENSITY = 1024, 0.1
 _SMALL = 1 << 22
 """Multiplications below which nothing is measured: the default takes well below a millisecond."""
-_TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-12, torch.float16: 1e-2, torch.bfloat16: 5e-2}
 
 
 def choose(product: str, index: BlockIndex, dtype: torch.dtype, n: int, micro: str | None = None) -> Choice:
@@ -35,7 +31,7 @@ def choose(product: str, index: BlockIndex, dtype: torch.dtype, n: int, micro: s
 
     Args:
         product: one of PRODUCTS.
-        index: of the stored blocks; only the size of a block, and how many there are, matter.
+        index: of the stored blocks; what is chosen depends on their size, the matrix's, and their share of it.
         dtype: of the operands.
         n: columns of x, or rows of it in x @ S; the summed axis in a sampled product.
         micro: the only micro-kernel to choose from, None for all.
@@ -43,8 +39,61 @@ def choose(product: str, index: BlockIndex, dtype: torch.dtype, n: int, micro: s
     height, width = index.block
     if index.blocks * height * width * n < _SMALL:
         return _default(product, index.block, dtype, n, micro)
-    bucket = 1 << (min(n, 2048) - 1).bit_length()
-    return _measured(product, index.block, dtype, bucket, micro, jit.threads())
+    problem = (product, index.shape, index.block, index.blocks, dtype, n, micro, jit.threads())
+    found = _known.get(problem)
+    if found is None or found[0] != chooser.changes():
+        key = key_of(product, index, dtype, n, micro)
+        chosen = chooser.choose(
+            machine(),
+            key,
+            candidates(product, index.block, dtype, n, micro),
+            lambda: trial(product, index, dtype, n),
+            family=key[: key.index("×")],
+        )
+        if len(_known) >= _MANY:
+            _known.clear()
+        _known[problem] = found = chooser.changes(), chosen
+    return found[1]
+
+
+_MANY = 4096
+_known: dict[tuple[Any, ...], tuple[int, Choice]] = {}
+"""What was chosen, beside the number of changes that the chooser knew of then: a call must not wait for the rest."""
+
+
+def candidates(
+    product: str, block: tuple[int, int], dtype: torch.dtype, n: int, micro: str | None = None
+) -> list[Choice]:
+    """Return what is chosen from, those that promise most first."""
+    return _candidates(product, block, dtype, _rounded(n), micro)
+
+
+def key_of(product: str, index: BlockIndex, dtype: torch.dtype, n: int, micro: str | None = None) -> str:
+    """Return what a choice is kept under; arguments as in `choose`."""
+    height, width = index.block
+    sizes = bucket(index.shape, index.blocks * height * width, n, dtype.itemsize)
+    rows, columns, share, length, aligned = sizes
+    where = f"~{rows}×{columns} 1/{share} stored, n {length}{' aligned' if aligned else ''}"
+    return f"block {product} {height}×{width} {str(dtype).removeprefix('torch.')} {where} {micro or 'any'}"
+
+
+def bucket(shape: tuple[int, int], stored: int, n: int, size: int) -> tuple[int, int, int, int, bool]:
+    """Return the kind of problem, of which one choice serves all.
+
+    Rows and columns, as √2 times the power of 4 that is next (1024 and 2048 are of a kind); the inverse of the share
+    that is stored, as a power of 4; n rounded up to a power of two; and whether rows of n elements lie whole pages
+    apart, where they meet in few sets of a cache.
+    """
+    rows, columns = (int(math.sqrt(2) * _fourth(side / math.sqrt(2))) for side in shape)
+    return rows, columns, _fourth(shape[0] * shape[1] / max(1, stored)), _rounded(n), n * size % 4096 == 0
+
+
+def _fourth(number: float) -> int:
+    return int(4 ** max(0, round(math.log(max(number, 1), 4))))
+
+
+def _rounded(n: int) -> int:
+    return int(1 << (min(n, 2048) - 1).bit_length())
 
 
 @cache
@@ -52,51 +101,39 @@ def _default(product: str, block: tuple[int, int], dtype: torch.dtype, n: int, m
     return _candidates(product, block, dtype, n, micro)[0]
 
 
-@cache
-def _measured(
-    product: str, block: tuple[int, int], dtype: torch.dtype, n: int, micro: str | None, threads: int
-) -> Choice:
-    key = f"block {product} {block[0]}×{block[1]} {str(dtype).removeprefix('torch.')} {n} {micro or 'any'}"
-    candidates = _candidates(product, block, dtype, n, micro)
-    known = choices.recall(_machine(threads), key)
-    for candidate in candidates:
-        if known == vars(candidate):
-            return candidate
-    best = _fastest(product, block, dtype, n, candidates)
-    choices.remember(_machine(threads), key, vars(best))
-    return best
-
-
-def _machine(threads: int) -> str:
+def machine() -> str:
     """Return what a choice depends on."""
-    libraries = f"numba {numba.__version__} llvmlite {llvmlite.__version__} scipy {scipy.__version__}"
-    extra = "mkl" if mkl.library() is not None else "no mkl"
-    return f"{host.processor()} {host.vector_bytes()} {threads} threads {libraries} {extra}"
+    return f"{processor.machine()} scipy {scipy.__version__} {'mkl' if mkl.library() is not None else 'no mkl'}"
 
 
 def _candidates(product: str, block: tuple[int, int], dtype: torch.dtype, n: int, micro: str | None) -> list[Choice]:
     """Return what may win, the default first."""
+    name = str(dtype).removeprefix("torch.")
     shapes = _shapes({"dsd": block[0], "dsdᵀ": block[1], "sdd": block[0], "sddᵀ": block[0]}.get(product, n))
     spans = [tile for tile in (128, 64, 256, 512) if tile < 2 * n] or [64]
     sampled = product.startswith("sdd")
+    # with fewer columns than fill four vectors, asking for what comes next takes longer than it saves
+    panelled = product.startswith("dsd") and n > 3 * tiles.lanes(name)
     dots = [Choice(micro="generated", tile=tile, dots=True) for tile in (128, 32)]
-    made = [
-        Choice(micro="generated", tile=tile, rows=rows, vectors=vectors)
-        for rows, vectors in shapes
-        for tile in (spans[:1] if sampled else spans)
-    ]
-    if product.startswith("dsd"):
-        near = [
+    if panelled:
+        made = [
             Choice(micro="generated", tile=tile, rows=rows, vectors=vectors, near=True)
             for tile in (256, 128)
             for rows, vectors in _near_shapes(shapes)
         ]
-        made = near + made
+    else:
+        made = [
+            Choice(micro="generated", tile=tile, rows=rows, vectors=vectors)
+            for rows, vectors in shapes
+            for tile in (spans[:1] if sampled else spans)
+        ]
+    if sampled and name in cpu_sampled.DTYPES:
+        near = [Choice(micro="generated", rows=r, vectors=v, near=True) for r, v in _sampled_shapes(block)]
+        made = near + (made[:1] if near else made)
     if product == "ddsᵀ":
         made = (dots + made) if n < 64 else (made + dots)
     elif product == "sddᵀ":
-        made = dots[:1] + made
-    name = str(dtype).removeprefix("torch.")
+        made = made + dots[:1] if made[0].near else dots[:1] + made
     libraries = [
         Choice(micro=library, tile=tile)
         for library, known in (("mkl", mkl.DTYPES if mkl.library() is not None else ()), ("blas", blas.DTYPES))
@@ -129,47 +166,8 @@ def _near_shapes(shapes: tuple[tuple[int, int], ...]) -> tuple[tuple[int, int], 
     return ((6, 4), (8, 3), (9, 3), (8, 2)) if host.vector_bytes() == 64 else ((6, 2), (4, 3), (4, 2))
 
 
-def _fastest(product: str, block: tuple[int, int], dtype: torch.dtype, n: int, candidates: list[Choice]) -> Choice:
-    """Return the candidate with the least time among those that are right."""
-    run, want = _problem(product, block, dtype, n)
-    scale = float(want.abs().max())
-    right: list[Choice] = []
-    for candidate in candidates:
-        got = run(candidate).double()
-        if float((got - want).abs().max()) <= _TOLERANCE[dtype] * scale:
-            right.append(candidate)
-    if not right:
-        raise RuntimeError(
-            f"expected one of {len(candidates)} candidates for {product} to be right, got none; report it"
-        )
-    return fastest(right, run)
-
-
-def _problem(
-    product: str, block: tuple[int, int], dtype: torch.dtype, n: int
-) -> tuple[Callable[[Choice], Tensor], Tensor]:
-    """Return a product on a matrix of our own, and its result in float64."""
-    generator = torch.Generator().manual_seed(0)
-    down, across = -(-_SIDE // block[0]), -(-_SIDE // block[1])
-    shape = (down * block[0], across * block[1])
-    keep = torch.rand((down, across), generator=generator) < _DENSITY
-    keep[0, 0] = True
-    crow = torch.zeros(down + 1, dtype=torch.int32)
-    crow[1:] = keep.sum(1).cumsum(0)
-    index = BlockIndex.from_rows(crow, keep.nonzero()[:, 1].to(torch.int32), shape, block)
-    values = torch.randn((index.blocks, *block), generator=generator).to(dtype)
-    transposed = product.endswith("ᵀ")
-    from sparsebench.kernels.block_sparse import reference
-
-    if product.startswith("sdd"):
-        a = torch.randn((1, shape[0], n), generator=generator).to(dtype)
-        b = torch.randn((1, n, shape[1]), generator=generator).to(dtype)
-        b = b.mT.contiguous().mT if transposed else b
-        return lambda choice: cpu_launch.sdd(index, a, b, choice), reference.sdd(index, a.double(), b.double())
-    if product.startswith("dsd"):
-        x = torch.randn((1, shape[0 if transposed else 1], n), generator=generator).to(dtype)
-        want = reference.dsd(index, values.double(), x.double(), transposed=transposed)
-        return lambda choice: cpu_launch.dsd(index, values, x, transposed, choice), want
-    x = torch.randn((n, shape[1 if transposed else 0]), generator=generator).to(dtype)
-    want = reference.dds(index, values.double(), x.double(), transposed=transposed)
-    return lambda choice: cpu_launch.dds(index, values, x, transposed, choice), want
+def _sampled_shapes(block: tuple[int, int]) -> tuple[tuple[int, int], ...]:
+    """Return (rows, vectors) of tiles of a sampled product from panels: as few loads as a block of this size allows."""
+    if block[0] < 4:
+        return ()
+    return ((12, 2), (16, 1), (6, 4)) if host.vector_bytes() == 64 else ((6, 2), (12, 1), (4, 3))

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sparsebench.kernels.block_sparse import cpu_sampled
 from sparsebench.kernels.block_sparse.cpu_driver import ALONE, GEMM, GENERATED, Near, Work, reduce_blocks, sample_blocks
 from sparsebench.kernels.block_sparse.layout import BlockIndex
 from sparsebench.kernels.common import jit, panels
@@ -34,7 +35,8 @@ class Choice:
         rows: of a generated tile, at most.
         vectors: of a generated tile, side by side.
         dots: a generated kernel runs along the summed axis; else an operand that lies the wrong way is turned first.
-        near: in S @ x, a tile of x is copied into a panel of its own, and what comes next is asked for beforehand.
+        near: operands are copied into panels that fit the caches, and what comes next is asked for beforehand. Not in
+            x @ S; in a sampled product of one pair only (of a batch, and of halves, it is computed as without).
     """
 
     micro: str
@@ -134,6 +136,9 @@ def dds(index: BlockIndex, values: Tensor, x: Tensor, transposed: bool, choice: 
 def sdd(index: BlockIndex, a: Tensor, b: Tensor, choice: Choice) -> Tensor:
     """Return (a @ b) at the stored blocks; a (batch, m, n), b (batch, n, k), n ≥ 1, one of b's last strides 1."""
     (m, k), (height, width), n = index.shape, index.block, a.shape[2]
+    if choice.near and a.shape[0] == 1 and _name(a) in cpu_sampled.DTYPES:
+        left = a[0] if a.stride(2) == 1 else a[0].contiguous()
+        return cpu_sampled.run(index, left, b[0], choice.rows, choice.vectors)
     if choice.micro == "generated" and not choice.dots and b.stride(2) != 1:
         b = b.contiguous()
     if (choice.dots and a.stride(2) != 1) or (choice.micro != "generated" and 1 not in a.stride()[1:]):

@@ -10,7 +10,7 @@ from __future__ import annotations
 from functools import cache
 
 from sparsebench.kernels.microkernels import host
-from sparsebench.kernels.microkernels.emit import Emitter
+from sparsebench.kernels.microkernels.emit import SIZES, Emitter
 
 LINE = 64
 """Bytes of a cache line that are asked for at a time; where lines are longer, some are asked for twice."""
@@ -36,8 +36,7 @@ def copier(width: int) -> int:
         _ask(e, e.add(source, e.mul("%source_row", str(AHEAD))), width, write=False, level=_NEAREST)
         for offset, kind in _pieces(width):
             value = e.load(kind, e.add(source, str(offset)), 1)
-            pointer = e.let(f"inttoptr i64 {e.add(target, str(offset))} to ptr")
-            e.do(f"store {kind} {value}, ptr {pointer}, align 1")
+            e.store(kind, value, e.add(target, str(offset)), 1)
         loop.after = [e.add(source, "%source_row"), e.add(target, "%target_row")]
     return _compiled(e, name, ("source", "source_row", "target", "target_row", "rows"))
 
@@ -60,6 +59,67 @@ def asker(*, write: bool) -> int:
             _line(e, e.add(start, lines.counter), write=write, level=_NEAREST if write else _SECOND)
         rows.after = [e.add(start, "%row")]
     return _compiled(e, f"ask_{'write' if write else 'read'}", ("address", "row", "rows", "bytes"))
+
+
+@cache
+def turner(dtype: str) -> int:
+    """Return the address of a function (source, source_row, target, target_row, rows, columns) that transposes.
+
+    All its arguments are int64: addresses, strides in bytes, and the size of the source; target[c, r] = source[r, c].
+
+    Args:
+        dtype: name of that of the elements, which are moved as they are.
+    """
+    size = SIZES[dtype]
+    lanes, kind = host.vector_bytes() // size, f"i{8 * size}"
+    e = Emitter(dtype, lanes)
+
+    def move(name: str, rows: tuple[str, str], columns: tuple[str, str]) -> None:
+        with (
+            e.loop(f"{name}.row", *rows, "1", []) as row,
+            e.loop(f"{name}.column", *columns, "1", []) as column,
+        ):
+            value = e.load(kind, _place(e, "source", row.counter, column.counter, size), size)
+            e.store(kind, value, _place(e, "target", column.counter, row.counter, size), size)
+
+    e.label("entry")
+    whole_rows, whole_columns = (e.let(f"and i64 %{count}, {-lanes}") for count in ("rows", "columns"))
+    with (
+        e.loop("down", "0", whole_rows, str(lanes), []) as down,
+        e.loop("across", "0", whole_columns, str(lanes), []) as across,
+    ):
+        vectors = []
+        for r in range(lanes):
+            at = _place(e, "source", e.add(down.counter, str(r)), across.counter, size)
+            _line(e, e.add(at, str(2 * LINE)), write=False, level=_NEAREST)
+            vectors.append(e.load(f"<{lanes} x {kind}>", at, size))
+        for c, vector in enumerate(_turned(e, vectors, kind)):
+            at = _place(e, "target", e.add(across.counter, str(c)), down.counter, size)
+            e.store(f"<{lanes} x {kind}>", vector, at, size)
+    move("edge", ("0", whole_rows), (whole_columns, "%columns"))
+    move("rest", (whole_rows, "%rows"), ("0", "%columns"))
+    return _compiled(e, f"turn_{dtype}", ("source", "source_row", "target", "target_row", "rows", "columns"))
+
+
+def _place(e: Emitter, name: str, row: str, column: str, size: int) -> str:
+    return e.add(e.add(f"%{name}", e.mul(row, f"%{name}_row")), e.mul(column, str(size)))
+
+
+def _turned(e: Emitter, vectors: list[str], kind: str) -> list[str]:
+    """Return the transpose of as many vectors as they have lanes, in log2 steps that swap ever larger quarters."""
+    lanes, step = len(vectors), 1
+    whole = f"<{lanes} x {kind}>"
+    while step < lanes:
+        result = list(vectors)
+        for i in (i for i in range(lanes) if not i & step):
+            low = [p if not p & step else lanes + p - step for p in range(lanes)]
+            for place, which in ((i, low), (i + step, [p + step for p in low])):
+                mask = ", ".join(f"i32 {p}" for p in which)
+                result[place] = e.let(
+                    f"shufflevector {whole} {vectors[i]}, {whole} {vectors[i + step]}, <{lanes} x i32> <{mask}>"
+                )
+        vectors, step = result, 2 * step
+    return vectors
 
 
 def _pieces(width: int) -> list[tuple[int, str]]:

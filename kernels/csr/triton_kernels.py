@@ -2,8 +2,7 @@
 
 A segment is a piece of one row of S (or of Sᵀ): its row, where it begins among the elements, and how many it has. A
 program takes ROWS segments of similar length at once, ENTRIES elements of each at a time, and one tile of columns.
-Every thread keeps sums of its own over all steps; threads add theirs up once, behind the last one, always in the same
-order.
+Every thread keeps sums of its own over all steps; threads add theirs up once, behind the last one, in one order.
 """
 
 # ruff: noqa: N803 - Triton writes its compile-time constants in capitals

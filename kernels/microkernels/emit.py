@@ -64,6 +64,11 @@ class Emitter:
         pointer = self.let(f"inttoptr i64 {address} to ptr")
         return self.let(f"load {kind}, ptr {pointer}, align {align}")
 
+    def store(self, kind: str, value: str, address: str, align: int) -> None:
+        """Store a value as it is."""
+        pointer = self.let(f"inttoptr i64 {address} to ptr")
+        self.do(f"store {kind} {value}, ptr {pointer}, align {align}")
+
     def index(self, address: str, number: str) -> str:
         """Return the int32 `number` of the array at `address`, as i64."""
         at = self.add(address, self.mul(number, "4"))
@@ -88,8 +93,7 @@ class Emitter:
             value = self.let(f"fptrunc {self.vector('float', lanes)} {value} to {kind}")
         elif self.dtype == "bfloat16":
             value = self._round_bfloat16(value, lanes)
-        pointer = self.let(f"inttoptr i64 {address} to ptr")
-        self.do(f"store {kind} {value}, ptr {pointer}, align {self.size}")
+        self.store(kind, value, address, self.size)
 
     def _round_bfloat16(self, value: str, lanes: int) -> str:
         """Return the upper 16 bits, to nearest even. A NaN is cut off: arithmetic made it quiet, by an upper bit."""

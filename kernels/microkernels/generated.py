@@ -38,6 +38,7 @@ class Tile:
         lanes: elements of a vector.
         ordered: whether `order` is read.
         strides: constants in bytes for some of the strides in ARGUMENTS, as (name, value).
+        adds: whether it adds to what is in C; "outer" only.
     """
 
     kind: str
@@ -47,12 +48,14 @@ class Tile:
     lanes: int
     ordered: bool
     strides: tuple[tuple[str, int], ...] = ()
+    adds: bool = False
 
     @property
     def name(self) -> str:
         """Return a name that no other tile has."""
         constants = "_".join(f"{name}{value}" for name, value in self.strides)
-        return f"{self.kind}_{self.dtype}_{self.rows}x{self.columns}x{self.lanes}_{int(self.ordered)}_{constants}"
+        flags = f"{int(self.ordered)}{int(self.adds)}"
+        return f"{self.kind}_{self.dtype}_{self.rows}x{self.columns}x{self.lanes}_{flags}_{constants}"
 
 
 def function(tile: Tile) -> tuple[str, str]:
@@ -62,7 +65,10 @@ def function(tile: Tile) -> tuple[str, str]:
     vectors = tile.columns // tile.lanes if tile.kind == "outer" else tile.columns
     kind = e.vector(e.scalar)
     e.label("entry")
-    start = [(kind, e.zero())] * (tile.rows * vectors)
+    start = [
+        (kind, value)
+        for value in (_present(e, tile, given, vectors) if tile.adds else [e.zero()] * tile.rows * vectors)
+    ]
     with e.loop("entries", given["first"], given["last"], "1", start) as entries:
         other = e.index(given["others"], entries.counter)
         place = e.index(given["order"], entries.counter) if tile.ordered else entries.counter
@@ -127,6 +133,12 @@ def _widened(e: Emitter, value: str, lanes: int) -> str:
     if lanes == e.lanes:
         return value
     return e.let(f"insertelement {e.vector(e.scalar)} zeroinitializer, {e.scalar} {value}, i32 0")
+
+
+def _present(e: Emitter, tile: Tile, given: dict[str, str], vectors: int) -> list[str]:
+    """Return what stands in C."""
+    rows = [e.add(given["c"], e.mul(given["c_row"], str(r))) for r in range(tile.rows)]
+    return [e.read(e.add(row, str(v * tile.lanes * e.size)), tile.lanes) for row in rows for v in range(vectors)]
 
 
 def _store_outer(e: Emitter, tile: Tile, given: dict[str, str], vectors: int, sums: list[str]) -> None:

@@ -4,27 +4,20 @@ from __future__ import annotations
 
 import threading
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import llvmlite.binding as llvm
+
+from sparsebench.kernels.common import caches
 
 _lock = threading.Lock()
 _engines: list[Any] = []
 """Engines own the machine code: they live as long as the process, as the addresses that were handed out do."""
 
-_CACHE = "/sys/devices/system/cpu/cpu0/cache/index{}/size"
-_USUAL = {2: 1 << 20, 3: 16 << 20}
 
-
-@cache
 def cache_bytes(level: int) -> int:
-    """Return the size of a cache of level 2 or 3; 1 or 16 MiB where the system does not tell."""
-    try:
-        text = Path(_CACHE.format(level)).read_text().strip()
-        return int(text.rstrip("KM")) << {"K": 10, "M": 20}.get(text[-1], 0)
-    except (OSError, ValueError):
-        return _USUAL[level]
+    """Return the size of a cache of level 1, 2 or 3; see kernels/common/caches.py."""
+    return caches.cache_bytes(level)
 
 
 @cache

@@ -62,6 +62,8 @@ def table(
     needed: frozenset[tuple[int, int]],
     ordered: bool,
     strides: tuple[tuple[str, int], ...],
+    *,
+    adds: bool = False,
 ) -> Table:
     """Return the addresses of the kernels for tiles of `rows` × `columns`.
 
@@ -73,6 +75,7 @@ def table(
         needed: which pairs of sizes to compile.
         ordered: whether entries look up which stored block they are.
         strides: constants; see `Tile.strides`.
+        adds: whether they add to what is there.
     """
     wide = lanes(dtype)
     inner = dict(strides).get("inner", 0) if kind == "dots" else 0
@@ -85,6 +88,7 @@ def table(
             lanes=min(wide, width) if kind == "outer" else _dot_lanes(wide, inner),
             ordered=ordered,
             strides=strides,
+            adds=adds,
         )
         for i, height in enumerate(rows)
         for j, width in enumerate(columns)

@@ -8,17 +8,13 @@ something may have run during the first, and is impossible only if that agrees.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from sparsebench.kernels.common.jit import njit
+from sparsebench.kernels.common import rates
 from sparsebench.suites import text
 from sparsebench.suites.measure.ceilings import ceilings
 
@@ -26,12 +22,8 @@ MARGIN = 3.0
 """How much faster than its limit something may seem: clocks rise, and a convolution by Winograd saves half."""
 _FOOTPRINTS = (1 << 14, 1 << 18, 1 << 22, 1 << 26)
 """Bytes a thread: inside the first cache, the second, the third, and beyond."""
-_TRIES = 8
-_SIDES = (256, 512, 1024)
 GPU_SIDE = 2048
 """Of the products that a GPU's peak is told from: within MARGIN of the largest, and quick."""
-_LONG_S = 0.002
-"""Of a product that takes as long the call itself is no part; larger ones need not be tried."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,13 +113,13 @@ def measure(device: str, threads: int) -> Roof:
     given = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        flops = max(_product_rate(dtype) for dtype in (torch.float32, torch.bfloat16))
+        flops = max(rates.product_flops(dtype) for dtype in (torch.float32, torch.bfloat16))
     finally:
         torch.set_num_threads(given)
     # Threads share clock, caches and memory: one thread's rate times their number is more than they reach together,
     # and one thread is measured well even while something else runs.
-    rates = tuple((size * threads, threads * _copy_rate(size)) for size in _FOOTPRINTS)
-    return Roof(device=device, threads=threads, flops=threads * flops, bandwidths=rates)
+    copied = tuple((size * threads, threads * rates.copy_rate(size)) for size in _FOOTPRINTS)
+    return Roof(device=device, threads=threads, flops=threads * flops, bandwidths=copied)
 
 
 def known(facts: Mapping[str, Any] | None, device: str, threads: int) -> Roof | None:
@@ -152,42 +144,3 @@ def _of_gpu(threads: int) -> Roof:
         bandwidths=((0, found["cached_copy_tb_per_s"] * 1e12), (4 * max(cache, 1), found["copy_tb_per_s"] * 1e12)),
         idle_s=found["empty_s"],
     )
-
-
-def _product_rate(dtype: torch.dtype) -> float:
-    """Return the operations a second of one thread's dense product."""
-    best = 0.0
-    for side in _SIDES:
-        left, right = (torch.ones(side, side, dtype=dtype) for _ in range(2))
-        taken = _least_s(partial(torch.mm, left, right))
-        best = max(best, 2 * side**3 / taken)
-        if taken > _LONG_S:
-            break
-    return best
-
-
-def _least_s(action: Callable[[], object]) -> float:
-    """Return the least seconds of a few calls, after one that is not counted."""
-    action()
-    taken = []
-    for _ in range(_TRIES):
-        begin = time.perf_counter()
-        action()
-        taken.append(time.perf_counter() - begin)
-    return min(taken)
-
-
-def _copy_rate(size: int) -> float:
-    """Return the bytes a second that one thread reads and writes within so many bytes."""
-    source, to = np.ones(size // 8, dtype=np.float32), np.zeros(size // 8, dtype=np.float32)
-    passes = max(1, (1 << 26) // size)
-    return passes * size / _least_s(partial(_copy_often, source, to, passes))
-
-
-@njit()
-def _copy_often(source: NDArray[np.float32], to: NDArray[np.float32], passes: int) -> None:
-    """Copy again and again, each time something else, so that no compiler leaves a pass out."""
-    for number in range(passes):
-        shift = np.float32(number)
-        for place in range(source.size):
-            to[place] = source[place] + shift

@@ -47,6 +47,7 @@ def command(row: Mapping[Hashable, Any]) -> str:
     parts += ["--levels", repr(float(row["sparsity"]))] if searched else []
     parts += ["--profile", row["profile"]] if row.get("profile") not in (None, "quick") else []
     parts += ["--device", row["device"]] if row["device"] != "cpu" else []
+    parts += ["--dlmc", "DIR"] if row["suite"] == plan.LAST else []  # the reader's folder: a row names none
     parts += ["--threads", f"{row['threads']:.0f}"] if known(row.get("threads")) else []
     return shlex.join(map(str, parts))
 

@@ -50,6 +50,8 @@ class Order:
         cell_memory_bytes: that a worker may hold, or None for SHARE of what is free when the run begins.
         visits: of a cell of a given level; None for as many as the profile says.
         train: whether workloads train anew in the run what a short profile leaves to the kept studies.
+        dlmc: folder with the Deep Learning Matrix Collection, or None.
+        dlmc_sample: how many matrices of it, or None for as many as the profile says.
     """
 
     suites: list[str]
@@ -66,6 +68,8 @@ class Order:
     cell_memory_bytes: int | None = None
     visits: int | None = None
     train: bool = False
+    dlmc: Path | None = None
+    dlmc_sample: int | None = None
 
     def __post_init__(self) -> None:
         if self.time_s is not None and self.time_s < LEAST_S:
@@ -86,6 +90,8 @@ class Order:
         """Return the suites' pytest options."""
         given = [f"--device={self.device}", f"--profile={self.profile}", f"--threads={self.threads}"]
         given += [f"--out={self.out.path}", *(f"--representation={name}" for name in self.representations)]
+        given += [f"--dlmc={self.dlmc}"] if self.dlmc is not None else []
+        given += [f"--dlmc-sample={self.dlmc_sample}"] if self.dlmc_sample is not None else []
         return given + ([f"--data={self.data}"] if self.data is not None else [])
 
 

@@ -12,9 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from sparsebench.kernels.block_sparse import cpu, reference
+from sparsebench.kernels.block_sparse import cpu, cpu_sampled, reference
 from sparsebench.kernels.block_sparse.cpu_launch import Choice
 from sparsebench.kernels.block_sparse.layout import BlockIndex, blocks_from_elements, dense_from_blocks
+from sparsebench.kernels.common import jit
 from sparsebench.kernels.microkernels import mkl
 
 BLOCKS = [(1, 1), (1, 9), (1, 16), (3, 5), (8, 8), (16, 4), (32, 32), (64, 64), (128, 128)]
@@ -121,7 +122,7 @@ CHOICES = [
     *(Choice(micro="generated", rows=rows, vectors=vectors, tile=tile)
       for rows, vectors, tile in ((8, 2, 64), (8, 3, 128), (4, 4, 256), (1, 8, 64), (2, 1, 32))),
     *(Choice(micro="generated", rows=rows, vectors=vectors, tile=tile, near=True)
-      for rows, vectors, tile in ((6, 4, 64), (9, 3, 240), (2, 4, 128), (1, 1, 16))),
+      for rows, vectors, tile in ((6, 4, 64), (9, 3, 240), (12, 2, 128), (16, 1, 16))),
     Choice(micro="generated", dots=True, tile=32),
     Choice(micro="blas", tile=64),
     Choice(micro="mkl", tile=64),
@@ -146,6 +147,23 @@ def test_every_micro_kernel_over_tiles_and_edges(block: tuple[int, int], dtype: 
     dense, _, index, values = draw((70, 81), block, 0.4, 3, dtype)
     x, g = strided((2, 81, 333), "contiguous", 4, dtype), strided((2, 70, 333), "contiguous", 5, dtype)
     everything(dense, index, values, x, g, choice=choice)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("part", [16, 48, 1000])
+@pytest.mark.parametrize(("block", "rows", "vectors"), [((3, 5), 6, 4), ((16, 16), 16, 1), ((64, 32), 12, 2)])
+def test_sampled_products_in_parts_of_the_summed_axis(
+    block: tuple[int, int], rows: int, vectors: int, part: int, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each part adds to what is there; b as it stands in training, and contiguous; rows of a that lie apart."""
+    monkeypatch.setattr(cpu_sampled, "_part", lambda n, *sizes: min(n, part))
+    monkeypatch.setattr(jit, "threads", lambda: threads)
+    for dtype in (torch.float32, torch.float64):
+        _, _, index, _ = draw((130, 81), block, 0.3, 3, dtype)
+        g, x = strided((130, 77), "contiguous", 4, dtype), strided((81, 77), "contiguous", 5, dtype)
+        for a, b in ((g, x.t()), (g, x.t().contiguous()), (g.t().contiguous().t()[:, :77], x.t())):
+            choice = Choice(micro="generated", rows=rows, vectors=vectors, near=True)
+            assert_close(cpu.sdd(index, a, b, choice=choice), a, b, lambda product, i=index: in_blocks(i, product))
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])

@@ -29,7 +29,7 @@ from sparsebench.kernels.sparse_codes import triton_sources as sparse_codes
 # what a target is sampled in, a dtype and folders of kernels; all of everything is the command's business, in .ci/run
 SAMPLED = {
     "sm_80": ("float32", "plane_conv", "sparse_codes"),
-    "sm_90": ("bfloat16", "block_sparse", "csr"),
+    "sm_90": ("bfloat16", "bitmap", "block_sparse", "csr"),
     "sm_100": ("float16", "block_sparse"),
     "gfx942": ("bfloat16", "csr", "plane_conv", "sparse_codes"),
 }
@@ -201,6 +201,8 @@ def test_cpu_tensors_are_refused_without_the_interpreter(tmp_path: Path) -> None
 
 REFUSED = """
 import torch
+from sparsebench.kernels.bitmap import triton as bitmap
+from sparsebench.kernels.bitmap.layout import BitmapIndex
 from sparsebench.kernels.block_sparse import triton as blocks
 from sparsebench.kernels.block_sparse.layout import BlockIndex
 from sparsebench.kernels.csr import triton as csr
@@ -214,7 +216,9 @@ one, starts, place = torch.ones(1, 1), torch.tensor([0, 1], dtype=torch.int32), 
 block = BlockIndex.from_rows(starts, place, (1, 1), (1, 1))
 row = RowIndex(shape=(1, 1), crow=starts, col=place)
 code = CodeIndex(shape=(1, 1), places=place[None])
+bits = BitmapIndex.from_elements(place, place, (1, 1))
 for call in (
+    lambda: bitmap.dsd(bits, one[0], one), lambda: bitmap.sdd(bits, one, one),
     lambda: blocks.dsd(block, one[None], one), lambda: blocks.dds(block, one[None], one),
     lambda: blocks.sdd(block, one, one), lambda: csr.dsd(row, one[0], one), lambda: csr.sdd(row, one, one),
     lambda: convolve.elements(Geometry(kernel=(1, 1)), row, one[0], torch.ones(1, 1, 2, 2)),

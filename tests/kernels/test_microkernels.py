@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import threadpoolctl
@@ -95,18 +93,3 @@ def test_mkl_makes_a_kernel_where_it_is_installed() -> None:
         got = c.copy()
         run(made[1], (made[0], a.ctypes.data, b.ctypes.data, got.ctypes.data))
         np.testing.assert_allclose(got, c + (a if plain else a.T) @ b, rtol=0, atol=1e-5)
-
-
-@pytest.mark.parametrize(
-    ("text", "size"),
-    [("2048K\n", 2 << 20), ("32M", 32 << 20), ("4096", 4096), ("", None), ("unknown", None), (None, None)],
-)
-@pytest.mark.parametrize(("level", "usual"), [(2, 1 << 20), (3, 16 << 20)])
-def test_cache_sizes_where_the_system_tells_them_or_not(
-    text: str | None, size: int | None, level: int, usual: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A container may hide the file, and some systems leave it empty."""
-    if text is not None:
-        (tmp_path / str(level)).write_text(text)
-    monkeypatch.setattr(host, "_CACHE", str(tmp_path / "{}"))
-    assert host.cache_bytes.__wrapped__(level) == (size or usual)

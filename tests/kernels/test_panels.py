@@ -58,3 +58,24 @@ def test_tasks_are_cut_until_few_threads_wait() -> None:
     assert [shares_for(tasks, 2) for tasks in (1, 2, 3, 8, 9, 11)] == [2, 1, 2, 1, 2, 1]
     assert shares_for(5, 1) == 1
     assert shares_for(3, 4) == 4
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(("rows", "columns"), [(16, 16), (32, 48), (5, 7), (17, 33), (1, 64), (40, 3)])
+def test_what_is_turned_is_the_transpose(rows: int, columns: int, dtype: str) -> None:
+    rng = np.random.default_rng(rows)
+    source = rng.standard_normal((rows, columns + 3)).astype(dtype)
+    target = np.full((columns, rows + 2), 7, dtype)
+    run(
+        panels.turner(dtype),
+        (
+            source.ctypes.data,
+            source.strides[0],
+            target.ctypes.data,
+            target.strides[0],
+            np.int64(rows),
+            np.int64(columns),
+        ),
+    )
+    assert (target[:, :rows] == source[:, :columns].T).all()
+    assert (target[:, rows:] == 7).all()

@@ -20,7 +20,11 @@ def neighbour(name: str) -> ModuleType:
     return module
 
 
-for helper in ("command_line", "report_rows"):  # imported by name: they are functions, not what a test is given
+for helper in (
+    "command_line",
+    "report_rows",
+    "small_collection",
+):  # imported by name: they are functions, not what a test is given
     sys.modules[helper] = neighbour(helper)
 
 

@@ -29,6 +29,7 @@ class Dot:
         href: the address of its row inside the page.
         low, high: of its interval along y, None for none.
         faded: True if it is shown in the background.
+        size: of its mark, 1 for the usual one.
     """
 
     x: float
@@ -38,6 +39,7 @@ class Dot:
     low: float | None = None
     high: float | None = None
     faded: bool = False
+    size: float = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,7 +118,10 @@ def _line(one: Series, x: Scale, y: Scale, look: Look) -> list[str]:
         parts.append(f'<polyline stroke="{colour(one.name)}"{dash} points="{points}"/>')
     for dot, (across, down) in zip(one.dots, places, strict=True):
         faded = ' class="faded"' if dot.faded else ""
-        mark = f'<use{faded} href="#{mark_id(one.name)}" x="{across}" y="{down}"/>'
+        place = f'x="{across}" y="{down}"'
+        if dot.size != 1.0:
+            place = f'transform="translate({across} {down}) scale({dot.size:.2f})"'
+        mark = f'<use{faded} href="#{mark_id(one.name)}" {place}/>'
         told = f"<title>{escape(one.name)}: {escape(dot.told)}</title>"
         link = f'<a href="#{dot.href}" tabindex="-1">{told}{mark}</a>' if dot.href else f"<g>{told}{mark}</g>"
         parts.append(link)
