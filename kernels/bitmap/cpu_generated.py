@@ -150,8 +150,8 @@ def _forward(e: Tailed, loop: Loop, group: str) -> None:
         vectors = sums[row * columns : (row + rows_at_once) * columns]
         total = e.totals(vectors)
         for r in range(rows_at_once):
-            part = e.part(total, r * columns, columns, len(vectors))
-            e.write_sums(part, columns, e.add(row_at, e.mul("%out_row", str(row + r))))
+            mine = e.part(total, r * columns, columns, len(vectors))
+            e.write_sums(mine, columns, e.add(row_at, e.mul("%out_row", str(row + r))))
 
 
 def _added(e: Tailed, mask: str, value: str, other: str, total: str) -> str:

@@ -72,7 +72,9 @@ def quick(index: BitmapIndex, values: Tensor, x: Tensor) -> Tensor | None:
     row takes 26 µs then. So this looks at no more than it must.
     """
     p = known(id(index))
-    found = None if p is None else p.quick.get((x.shape, x.dtype, torch.get_num_threads()))
+    if p is None:
+        return None
+    found = p.quick.get((x.shape, x.dtype, torch.get_num_threads()))
     if found is None or not (
         values.dtype is x.dtype
         and values.shape == p.stored

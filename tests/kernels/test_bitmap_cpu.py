@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
@@ -13,8 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from sparsebench.kernels.bitmap import cpu, cpu_plan, reference
+from sparsebench.kernels.bitmap import cpu, cpu_launch, cpu_plan, reference
 from sparsebench.kernels.bitmap.cpu_launch import Choice, choose
+from sparsebench.kernels.bitmap.cpu_plan import plan
 from sparsebench.kernels.bitmap.cpu_ways import BITS, ways
 from sparsebench.kernels.bitmap.dense import expand, gather, pack
 from sparsebench.kernels.bitmap.layout import BitmapIndex, dense_from_bits
@@ -187,6 +189,65 @@ def test_runs_repeat_bit_for_bit(n: int) -> None:
     assert torch.equal(cpu.dsd(index, values, g, transposed=True), cpu.dsd(index, values, g, transposed=True))
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_product_that_ran_before_reads_what_it_is_given_now(
+    dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second call takes a short cut: other values, another x, other threads, and operands that do not fit."""
+    monkeypatch.setattr(cpu_plan, "_THREAD", 1)
+    dense, index, values = draw((64, 128), 0.4, 3, dtype)
+    for seed in range(3):
+        x = strided((128, 1), "contiguous", seed, dtype)
+        other = values * (seed + 1)
+        again = dense.double() * (seed + 1)
+        for _ in range(2):
+            assert_close(cpu.dsd(index, other, x), again @ x.double(), again.abs() @ x.double().abs(), 128)
+    assert plan(index).quick
+    apart = strided((128, 1), "sliced", 1, dtype)
+    assert_close(
+        cpu.dsd(index, values, apart), dense.double() @ apart.double(), dense.double() @ apart.double().abs(), 128
+    )
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        assert_close(cpu.dsd(index, values, x), dense.double() @ x.double(), dense.double() @ x.double().abs(), 128)
+    finally:
+        torch.set_num_threads(threads)
+    with pytest.raises(ValueError, match=r"values of shape"):
+        cpu.dsd(index, values[1:], x)
+    with pytest.raises(ValueError, match="contiguous values"):
+        cpu.dsd(index, values.repeat_interleave(2)[::2], x)
+    assert not cpu.dsd(index, values.clone().requires_grad_(), x).requires_grad
+
+
+def test_a_plan_ends_with_its_index() -> None:
+    _, index, values = draw((64, 128), 0.4, 3, torch.float32)
+    cpu.dsd(index, values, torch.ones(128, 1))
+    number = id(index)
+    assert cpu_plan.known(number) is not None
+    del index
+    gc.collect()
+    assert cpu_plan.known(number) is None
+
+
+def test_more_of_x_than_the_cache_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Own panels that are narrow, and several of them before x goes on: every sum is taken in parts."""
+    choice = Choice(way=ways("float32")[0], registers=0, fused=1 << 20, panel=1)
+    for size in (1, 1 << 16, 1 << 20):
+        monkeypatch.setattr(cpu_launch, "cache_bytes", lambda level, size=size: size)
+        monkeypatch.setattr(cpu_launch, "_TILE", 1 << 13)
+        dense, index, values = draw((70, 515), 0.4, 3, torch.float32)
+        for n in (9, 40, 130):
+            check(
+                dense,
+                index,
+                values,
+                strided((515, n), "contiguous", 1, torch.float32),
+                strided((70, n), "sliced", 2, torch.float32),
+                choice,
+            )
+
+
 def test_every_processor_has_a_way_and_names_it() -> None:
     for dtype in cpu.DTYPES:
         found = ways(str(dtype).removeprefix("torch."))
@@ -222,6 +283,7 @@ def test_code_for_older_processors() -> None:
 import torch
 from sparsebench.kernels.bitmap import cpu
 from sparsebench.kernels.bitmap.cpu_launch import Choice
+from sparsebench.kernels.bitmap.cpu_plan import plan
 from sparsebench.kernels.bitmap.cpu_ways import ways
 from sparsebench.kernels.bitmap.dense import pack
 generator = torch.Generator().manual_seed(0)

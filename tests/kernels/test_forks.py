@@ -30,9 +30,10 @@ def compute():
     weight, images = normal(32, 8, 3, 3), normal(4, 8, 14, 14)
     weight *= torch.arange(256).reshape(32, 8, 1, 1) % 3 == 0
     found = {}
-    for name in ("csr", "block-sparse", "ell", "planes"):
+    for name in ("csr", "bitmap", "block-sparse", "ell", "planes"):
         built = registry.load(name).build(matrix, pattern)
         found[name] = built.matmul(x)
+        found[name + " of a vector"] = built.matmul(x[:, :1].contiguous())
         found[name + " transposed"] = built.rmatmul(g)
         found[name + " sampled"] = built.sampled_matmul(g, x.t())
         if name != "ell":
