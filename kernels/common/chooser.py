@@ -117,8 +117,9 @@ def measure(
     outcome = race(candidates, made.run, enter=made.right, between=other_work, bound_s=bound_s)
     if outcome is None:
         raise RuntimeError(f"expected one of {len(candidates)} candidates for {key} to be right, got none; report it")
+    choice = described(outcome.best)
     note = {
-        "choice": described(outcome.best),
+        "choice": choice,
         "second": None if outcome.second is None else described(outcome.second),
         "margin": outcome.margin if math.isfinite(outcome.margin) else None,
         "noise": outcome.noise,
@@ -131,7 +132,7 @@ def measure(
     }
     with _lock:
         choices.remember(device, key, note)
-        _chosen[device, key] = (note["choice"], outcome.best)
+        _chosen[device, key] = (choice, outcome.best)
         _note_change()
     return outcome
 

@@ -227,7 +227,8 @@ def _split(alive: list[_Runner[Candidate]], rounds: int) -> tuple[list[_Runner[C
         return alive, []
     best = _leader(alive)
     far = 0.7 if rounds < 3 else 0.4
-    stays, leaves = [], []
+    stays: list[_Runner[Candidate]] = []
+    leaves: list[_Runner[Candidate]] = []
     for runner in alive:
         behind, error = runner.behind(best)
         slow = min(runner.least - best.least, runner.least_behind(best)) > far
