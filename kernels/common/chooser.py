@@ -58,11 +58,14 @@ class Trial(Generic[Candidate]):
     Attributes:
         run: computes it by a candidate; called again and again.
         right: calls a candidate and tells whether its result is right; what is wrong is never timed.
+        turn: called before each round, in which every candidate runs once: takes other copies of the operands, as where
+            they lie in memory matters too.
         work: that has to be done, None if nobody asks.
     """
 
     run: Callable[[Candidate], object]
     right: Callable[[Candidate], bool]
+    turn: Callable[[], object] = lambda: None
     work: Work | None = None
 
 
@@ -114,7 +117,7 @@ def measure(
     """Measure candidates, whatever is known of them, keep the fastest and return how it went; see `choose`."""
     made = trial()
     before = unrest()
-    outcome = race(candidates, made.run, enter=made.right, between=other_work, bound_s=bound_s)
+    outcome = race(candidates, made.run, enter=made.right, between=other_work, turn=made.turn, bound_s=bound_s)
     if outcome is None:
         raise RuntimeError(f"expected one of {len(candidates)} candidates for {key} to be right, got none; report it")
     choice = described(outcome.best)
