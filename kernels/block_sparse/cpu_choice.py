@@ -22,10 +22,8 @@ from sparsebench.kernels.microkernels import blas, host, mkl, tiles
 PRODUCTS: tuple[str, ...] = ("dsd", "dsdᵀ", "dds", "ddsᵀ", "sdd", "sddᵀ")
 """What is chosen for: S @ x, Sᵀ @ x, x @ S, x @ Sᵀ, and a @ b sampled with b contiguous, or with bᵀ contiguous."""
 
-_SMALL, _SHORT = 1 << 16, 1 << 22
-"""Multiplications below which nothing is measured, as what surrounds the kernel takes longer; and below which there is
-less time to measure them."""
-_SHORT_BOUND_S = 0.4
+_SMALL = 1 << 16
+"""Multiplications below which nothing is measured: what surrounds the kernel takes longer."""
 _DOTS = 32
 """Elements that dot products must be long for, to be what little is multiplied by."""
 
@@ -53,7 +51,6 @@ def choose(product: str, index: BlockIndex, dtype: torch.dtype, n: int, micro: s
             candidates(product, index.block, dtype, n, micro),
             lambda: trial(product, index, dtype, n),
             family=key[: key.index("×")],
-            bound_s=_SHORT_BOUND_S if index.blocks * height * width * n < _SHORT else 1.0,
         )
         if len(_known) >= _MANY:
             _known.clear()

@@ -92,7 +92,9 @@ def test_a_wrong_candidate_never_wins(cache: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_a_small_product_is_not_measured(cache: Path) -> None:
-    cpu.which("dsd", index(), torch.float32, 8)
+    crow = torch.arange(0, 17, 4, dtype=torch.int32)
+    small = BlockIndex.from_rows(crow, torch.arange(4, dtype=torch.int32).repeat(4), (128, 128), (32, 32))
+    assert not cpu.which("dsd", small, torch.float32, 3).near
     assert not cache.exists()
 
 

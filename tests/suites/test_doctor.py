@@ -121,7 +121,7 @@ def test_a_choice_that_is_far_from_the_best_is_seen_and_dropped(folder: Path, mo
         made = real(*arguments)
 
         def run(choice: object) -> torch.Tensor:
-            for _ in range(3 if choice == slow else 0):
+            for _ in range(9 if choice == slow else 0):
                 made.run(choice)
             return made.run(choice)
 
