@@ -106,6 +106,12 @@ def choose(
         return measure(device, key, _promising(device, family, candidates), trial, bound_s=bound_s).best
 
 
+def knows(device: str, key: str) -> bool:
+    """Tell whether something was chosen for a kind of problem, in this process or an earlier one."""
+    with _lock:
+        return (device, key) in _chosen or choices.recall(device, key) is not None
+
+
 def measure(
     device: str,
     key: str,
