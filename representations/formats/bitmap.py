@@ -9,6 +9,7 @@ from torch import Tensor
 
 from sparsebench.kernels.bitmap.dense import expand, gather, pack
 from sparsebench.kernels.bitmap.layout import BitmapIndex, value_order
+from sparsebench.kernels.common.pages import settled
 from sparsebench.kernels.plane_conv.geometry import Pair
 from sparsebench.representations.base import Spec, Storage, coo_matrix, strided_matrix
 from sparsebench.representations.formats import _conv, _dense_conv
@@ -42,7 +43,7 @@ class Bitmap(Indexed):
         coo = coo_matrix(tensor)
         rows, columns = coo.indices()
         shape = (int(coo.shape[0]), int(coo.shape[1]))
-        values = coo.values()[value_order(rows, columns, shape)]
+        values = settled(coo.values()[value_order(rows, columns, shape)])
         return cls(tensor, BitmapIndex.from_elements(rows, columns, shape), values)
 
     @classmethod
