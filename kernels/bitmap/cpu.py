@@ -10,7 +10,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from sparsebench.kernels.bitmap.cpu_launch import Choice, choose, expanded, forward, gathered, sampled, transposed
+from sparsebench.kernels.bitmap.cpu_launch import Choice, choose, expanded, forward, gathered, quick, sampled
+from sparsebench.kernels.bitmap.cpu_launch import transposed as transposed_product
 from sparsebench.kernels.bitmap.layout import BitmapIndex, check_product, check_sampled
 from sparsebench.kernels.common.tailed import computed
 from sparsebench.kernels.microkernels import host
@@ -28,7 +29,7 @@ def name(dtype: torch.dtype = torch.float32) -> str:
     """Return what runs for a dtype, as tables call it."""
     own = str(dtype).removeprefix("torch.")
     sums = computed(own)
-    return f"{choose(own).name}, numba" + ("" if sums == own else f", {own} in {sums}")
+    return f"{choose(dtype).name}, numba" + ("" if sums == own else f", {own} in {sums}")
 
 
 def dsd(
@@ -49,14 +50,23 @@ def dsd(
     Raises:
         ValueError: if the operands do not fit.
     """
+    if choice is None and not transposed:
+        found = quick(index, values, x)
+        if found is not None:
+            return found
     check_product(index, values, x, DTYPES, transposed=transposed)
     rows = index.shape[1 if transposed else 0]
+    # whatever is looked at takes tenths of a microsecond, and a small product takes a few of them in all
+    if values.requires_grad or x.requires_grad:
+        values, x = values.detach(), x.detach()
+    product, choice = transposed_product if transposed else forward, choice or choose(values.dtype)
+    if index.nnz == 0 or x.numel() == 0:
+        return x.new_zeros((*x.shape[:-2], rows, x.shape[-1]))
+    if x.dim() == 2:
+        return product(index, values, x, choice)
     batch, (inner, n) = x.shape[:-2], x.shape[-2:]
-    if rows == 0 or n == 0 or 0 in batch or index.nnz == 0:
-        return x.new_zeros((*batch, rows, n))
-    flat = x.detach() if not batch else x.detach().reshape(-1, inner, n).transpose(0, 1).reshape(inner, -1)
-    out = (_transposed if transposed else _forward)(index, values.detach(), flat, choice or choose(_name(values)))
-    return out if not batch else out.reshape(rows, -1, n).transpose(0, 1).reshape(*batch, rows, n).contiguous()
+    out = product(index, values, x.reshape(-1, inner, n).transpose(0, 1).reshape(inner, -1), choice)
+    return out.reshape(rows, -1, n).transpose(0, 1).reshape(*batch, rows, n).contiguous()
 
 
 def sdd(index: BitmapIndex, a: Tensor, b: Tensor, *, choice: Choice | None = None) -> Tensor:
@@ -77,23 +87,16 @@ def sdd(index: BitmapIndex, a: Tensor, b: Tensor, *, choice: Choice | None = Non
     check_sampled(index, a, b, DTYPES)
     if index.nnz == 0 or a.shape[1] == 0:
         return a.new_zeros(index.nnz)
-    return sampled(index, a.detach(), b.detach(), choice or choose(_name(a)))
+    return sampled(index, a.detach(), b.detach(), choice or choose(a.dtype))
 
 
 def dense(index: BitmapIndex, values: Tensor) -> Tensor:
     """Return the matrix (m, k) as a new contiguous tensor."""
-    return expanded(index, values.detach(), choose(_name(values)))
+    return expanded(index, values.detach(), choose(values.dtype))
 
 
 def gather(index: BitmapIndex, matrix: Tensor) -> Tensor:
     """Return what a matrix (m, k) has at the stored places, a new tensor (nnz) in the order of the values."""
     if index.nnz == 0:
         return matrix.new_empty(0)
-    return gathered(index, matrix.detach(), choose(_name(matrix)))
-
-
-_forward, _transposed = forward, transposed
-
-
-def _name(tensor: Tensor) -> str:
-    return str(tensor.dtype).removeprefix("torch.")
+    return gathered(index, matrix.detach(), choose(matrix.dtype))

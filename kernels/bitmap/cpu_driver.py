@@ -1,87 +1,69 @@
-"""Share the groups out among numba's threads and call the generated functions on them.
+"""Generate what a thread does with its groups: calls of the functions of cpu_generated.py.
 
-All numbers are addresses, byte counts or counts; functions come by their address. `bounds` says which groups a thread
-has: bounds[t] .. bounds[t + 1]. One thread computes without `prange`, for which numba would wake up all of its threads.
+Both functions take the address of an int64 array, laid out as `PASSES` and `PANEL` say, and a thread's number t; the
+thread has the groups bounds[t] .. bounds[t + 1].
 """
 
 from __future__ import annotations
 
-from typing import Any
+from functools import cache
 
-import numpy as np
-from numba import prange
+from sparsebench.kernels.bitmap.layout import ROWS
+from sparsebench.kernels.common import pool
+from sparsebench.kernels.microkernels import host
+from sparsebench.kernels.microkernels.emit import Emitter
 
-from sparsebench.kernels.common.jit import njit
-from sparsebench.kernels.microkernels.call import call
+PASSES: tuple[str, ...] = (
+    "bounds", "whole", "final", "passes", "step", "values", "bits", "starts", "chunks",
+    "x", "x_next", "x_pass", "out", "out_next", "out_pass", "out_part",
+)  # fmt: skip
+"""Of a product in registers: `step` groups at a time stay in the cache while all passes go over them, `whole` being the
+function of each but the last one. Thread t writes at out + t · out_part. Strides are in bytes."""
 
-
-@njit()
-def _forward(
-    whole: int, final: int, passes: int, step: int, values: int, bits: int, starts: int, chunks: int,
-    x: int, x_column: int, x_pass: int, out: int, out_row: int, out_pass: int, first: int, last: int,
-) -> None:  # fmt: skip
-    for group in range(first, last, step):
-        end = min(group + step, last)
-        for number in range(passes):
-            function = final if number == passes - 1 else whole
-            source, target = x + number * x_pass, out + number * out_pass
-            call(function, (values, bits, starts, chunks, source, x_column, target, out_row, group, end))
+PANEL: tuple[str, ...] = (
+    "bounds", "function", "values", "bits", "starts", "chunks", "panel", "panel_row", "panel_chunk", "begin", "end"
+)  # fmt: skip
+"""Of a panel of the rows from bounds[0] on, and of the chunks begin .. end."""
 
 
-@njit(parallel=True)
-def forward(
-    whole: int, final: int, passes: int, step: int, values: int, bits: int, starts: int, chunks: int,
-    x: int, x_column: int, x_pass: int, out: int, out_row: int, out_pass: int, bounds: Any,
-) -> None:  # fmt: skip
-    """Compute self @ x by passes of a few columns each; so many groups at a time, which stay in the cache."""
-    threads = bounds.size - 1
-    if threads == 1:
-        _forward(
-            whole, final, passes, step, values, bits, starts, chunks,
-            x, x_column, x_pass, out, out_row, out_pass, bounds[0], bounds[1],
-        )  # fmt: skip
-        return
-    for thread in prange(threads):
-        _forward(
-            whole, final, passes, step, values, bits, starts, chunks,
-            x, x_column, x_pass, out, out_row, out_pass, bounds[thread], bounds[thread + 1],
-        )  # fmt: skip
+@cache
+def address(kind: str) -> int:
+    """Return the address of what a thread does for "passes" or "panel"."""
+    e = Emitter("float32", 1)
+    e.label("entry")
+    names = PASSES if kind == "passes" else PANEL
+    given = {name: e.load("i64", e.add("%data", str(8 * (pool.HEAD + place))), 8) for place, name in enumerate(names)}
+    mine = e.add(given["bounds"], e.mul("%thread", "8"))
+    first, last = e.load("i64", mine, 8), e.load("i64", e.add(mine, "8"), 8)
+    (_passes if kind == "passes" else _panel)(e, given, first, last)
+    e.do("ret void")
+    body = "\n".join(e.lines)
+    ir = f"define void @{kind}(i64 %data, i64 %thread) nounwind {{\n{body}\n}}\n"
+    found: int = host.compile_module(ir).get_function_address(kind)
+    return found
 
 
-@njit(parallel=True)
-def transposed(
-    whole: int, final: int, passes: int, step: int, values: int, bits: int, starts: int, chunks: int,
-    x: int, x_row: int, x_pass: int, out: int, out_column: int, out_pass: int, out_part: int, bounds: Any,
-) -> None:  # fmt: skip
-    """Compute selfᵀ @ x as `forward` does; thread t adds to the result at out + t · out_part."""
-    threads = bounds.size - 1
-    if threads == 1:
-        _forward(
-            whole, final, passes, step, values, bits, starts, chunks,
-            x, x_row, x_pass, out, out_column, out_pass, bounds[0], bounds[1],
-        )  # fmt: skip
-        return
-    for thread in prange(threads):
-        _forward(
-            whole, final, passes, step, values, bits, starts, chunks,
-            x, x_row, x_pass, out + np.int64(thread) * out_part, out_column, out_pass,
-            bounds[thread], bounds[thread + 1],
-        )  # fmt: skip
+def _call(e: Emitter, function: str, arguments: list[str]) -> None:
+    pointer = e.let(f"inttoptr i64 {function} to ptr")
+    e.do(f"call void {pointer}({', '.join(f'i64 {argument}' for argument in arguments)})")
 
 
-@njit(parallel=True)
-def panel(
-    function: int, values: int, bits: int, starts: int, chunks: int, panel: int, panel_row: int,
-    begin: int, end: int, rows: int, bounds: Any,
-) -> None:  # fmt: skip
-    """Expand chunks begin .. end of groups into a panel, or compress a panel into values; `rows` of a group."""
-    threads = bounds.size - 1
-    base = bounds[0]
-    if threads == 1:
-        call(function, (values, bits, starts, chunks, panel, panel_row, begin, end, base, bounds[1]))
-        return
-    for thread in prange(threads):
-        first, last = bounds[thread], bounds[thread + 1]
-        if first < last:
-            target = panel + (first - base) * rows * panel_row
-            call(function, (values, bits, starts, chunks, target, panel_row, begin, end, first, last))
+def _passes(e: Emitter, given: dict[str, str], first: str, last: str) -> None:
+    out = e.add(given["out"], e.mul("%thread", given["out_part"]))
+    with e.loop("block", first, last, given["step"], []) as block:
+        after = e.add(block.counter, given["step"])
+        end = e.let(f"select i1 {e.let(f'icmp slt i64 {after}, {last}')}, i64 {after}, i64 {last}")
+        with e.loop("pass", "0", given["passes"], "1", []) as number:
+            at_end = e.let(f"icmp eq i64 {e.add(number.counter, '1')}, {given['passes']}")
+            function = e.let(f"select i1 {at_end}, i64 {given['final']}, i64 {given['whole']}")
+            source = e.add(given["x"], e.mul(number.counter, given["x_pass"]))
+            target = e.add(out, e.mul(number.counter, given["out_pass"]))
+            stored = [given[name] for name in ("values", "bits", "starts", "chunks")]
+            _call(e, function, [*stored, source, given["x_next"], target, given["out_next"], block.counter, end])
+
+
+def _panel(e: Emitter, given: dict[str, str], first: str, last: str) -> None:
+    before = e.let(f"sub i64 {first}, {e.load('i64', given['bounds'], 8)}")
+    target = e.add(given["panel"], e.mul(e.mul(before, str(ROWS)), given["panel_row"]))
+    stored = [given[name] for name in ("values", "bits", "starts", "chunks")]
+    _call(e, given["function"], [*stored, target, *(given[name] for name in PANEL[7:]), first, last])

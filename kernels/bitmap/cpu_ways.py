@@ -29,7 +29,7 @@ class Part:
     mask: str
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)  # compared by identity: a product looks up what was made for it
 class Way:
     """How values come into their lanes.
 

@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from sparsebench.kernels.bitmap.layout import COLUMNS, ROWS, BitmapIndex, cut, dense_from_bits
+from sparsebench.kernels.common import pages
 
 _SLAB = 1 << 22
 """Places that are looked at together: what is needed beside bits and values stays within a few times as many bytes."""
@@ -22,17 +23,18 @@ def pack(matrix: Tensor) -> tuple[BitmapIndex, Tensor]:
     """
     shape = (int(matrix.shape[0]), int(matrix.shape[1]))
     groups, chunks = cut(shape)
-    bits = torch.empty((groups, chunks, ROWS), dtype=torch.int64, device=matrix.device)
-    values = [matrix.new_empty(0)]
+    bits = (
+        pages.empty((groups, chunks, ROWS), torch.int64)
+        if matrix.device.type == "cpu"
+        else torch.empty((groups, chunks, ROWS), dtype=torch.int64, device=matrix.device)
+    )
     each = max(1, _SLAB // max(1, ROWS * COLUMNS * chunks))
     for first in range(0, groups, each):
-        slab = matrix[ROWS * first : ROWS * (first + each)]
-        places = _by_groups(slab)
-        there = places != 0
+        there = _by_groups(matrix[ROWS * first : ROWS * (first + each)] != 0)
         octets = there.view(-1, 8).view(torch.int64) * _GATHER >> 56 & 0xFF
         bits[first : first + each] = octets.to(torch.uint8).view(-1, 8).view(torch.int64).view(-1, chunks, ROWS)
-        values.append(places[there])
-    return BitmapIndex.from_bits(bits, shape), torch.cat(values)
+    index = BitmapIndex.from_bits(bits, shape)
+    return index, gather(index, matrix)
 
 
 def expand(index: BitmapIndex, values: Tensor) -> Tensor:

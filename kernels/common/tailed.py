@@ -27,6 +27,39 @@ class Tailed(Emitter):
         """Return the int64 `number` of the array at `address`."""
         return self.load("i64", self.add(address, self.mul(number, "8")), 8)
 
+    def short(self, address: str, number: str) -> str:
+        """Return the uint16 `number` of the array at `address`, as i64."""
+        return self.let(f"zext i16 {self.load('i16', self.add(address, self.mul(number, '2')), 2)} to i64")
+
+    def picked(self, first: str, count: str | None, total: str) -> str:
+        """Return total + %values[e] · %x[%col[e]] for e = first, first + 1 … in lanes, the first `count` or all.
+
+        float32 and float64 only; %col holds int32, and x is of adjacent elements.
+        """
+        kind, numbers, flags = self.vector(self.scalar), f"<{self.lanes} x i32>", f"<{self.lanes} x i1>"
+        mask = self._first(count, self.lanes) if count is not None else self.splat_constant("i1", "true", self.lanes)
+        at, where = self.add("%values", self.mul(first, str(self.size))), self.add("%col", self.mul(first, "4"))
+        if count is None:
+            values, columns = self.load(kind, at, self.size), self.load(numbers, where, 4)
+        else:
+            values = self._masked_load(kind, at, mask, self.size)
+            columns = self._masked_load(numbers, where, mask, 4)
+        pointers = f"<{self.lanes} x ptr>"
+        base = self.let("inttoptr i64 %x to ptr")
+        at = self.let(f"getelementptr {self.scalar}, ptr {base}, {numbers} {columns}")
+        name = f"llvm.masked.gather.v{self.lanes}{'f32' if self.scalar == 'float' else 'f64'}.v{self.lanes}p0"
+        self._declared.add(f"declare {kind} @{name}({pointers}, i32, {flags}, {kind})")
+        others = self.let(
+            f"call {kind} @{name}({pointers} {at}, i32 {self.size}, {flags} {mask}, {kind} zeroinitializer)"
+        )
+        return self.fma(values, others, total)
+
+    def copy_first(self, source: str, target: str, count: str) -> None:
+        """Copy the first `count` elements of a vector as they are, none if `count` is 0 or less."""
+        kind, mask = f"<{self.lanes} x {self._bits()}>", self._first(count, self.lanes)
+        raw = self._masked_load(kind, source, mask, self.size)
+        self._masked_store(kind, raw, target, mask, self.size)
+
     def clamped(self, first: str, count: int, end: str) -> tuple[list[str], list[str]]:
         """Return the numbers first, first + 1 …, those past the end replaced by the last one, and which were inside."""
         final = self.let(f"sub i64 {end}, 1")
@@ -187,7 +220,7 @@ class Tailed(Emitter):
     def _masked(what: str, kind: str) -> tuple[str, str]:
         """Return the name of LLVM's masked load or store of a vector, and the type of its mask."""
         lanes, _, element = kind.strip("<>").split()
-        short = {"float": "f32", "double": "f64", "i16": "i16"}[element]
+        short = {"float": "f32", "double": "f64", "i16": "i16", "i32": "i32"}[element]
         return f"llvm.masked.{what}.v{lanes}{short}.p0", f"<{lanes} x i1>"
 
 

@@ -12,10 +12,12 @@ import math
 import torch
 from torch import Tensor
 
-from sparsebench.kernels.common import jit
+from sparsebench.kernels.common import chooser, jit
 from sparsebench.kernels.common.tiling import kernel_name
+from sparsebench.kernels.csr import cpu_blocks, cpu_rows
 from sparsebench.kernels.csr import cpu_driver as drivers
-from sparsebench.kernels.csr.cpu_tiling import Tiling, tiling
+from sparsebench.kernels.csr.cpu_choice import Choice, choose
+from sparsebench.kernels.csr.cpu_tiling import Tiling, in_place, tiling
 from sparsebench.kernels.csr.layout import RowIndex, check_product, check_sampled
 from sparsebench.kernels.microkernels import host
 
@@ -53,7 +55,7 @@ def dsd(index: RowIndex, values: Tensor, x: Tensor, *, transposed: bool = False)
     """
     check_product(index, values, x, DTYPES, transposed=transposed)
     rows, n = index.shape[1 if transposed else 0], x.shape[-1]
-    out = torch.empty((*x.shape[:-2], rows, n), dtype=x.dtype)
+    out = torch.empty((rows, n) if x.dim() == 2 else (*x.shape[:-2], rows, n), dtype=x.dtype)
     if out.numel() == 0:
         return out
     flat = x if x.dim() == 2 else x.reshape(-1, *x.shape[-2:])
@@ -102,14 +104,54 @@ def sdd(index: RowIndex, a: Tensor, b: Tensor) -> Tensor:
 
 
 def _forward(index: RowIndex, values: Tensor, x: Tensor, out: Tensor) -> None:
+    available = jit.threads()
+    kept = index.plans.get((x.shape, x.stride(), x.dtype))
+    if kept is None or kept[0] != chooser.changes() or kept[1] != available:
+        kept = _planned(index, x, available)
+    choice, plan = kept[2:]
+    if plan is None:
+        _compute(index, values, x, out, choice)
+    else:
+        cpu_rows.forward(plan.numbers, plan.bounds, values.data_ptr(), x.data_ptr(), out.data_ptr())
+
+
+_PLANS = 16
+"""Shapes of x whose plans an index keeps."""
+
+
+def _planned(index: RowIndex, x: Tensor, available: int) -> tuple[int, int, Choice, cpu_rows.Plan | None]:
+    """Choose how to compute a product, keep that, and return what is kept."""
+    choice = choose(index, x, _compute)
+    plan = _row_plan(index, x, choice.vectors) if choice.way == "rows" else None
+    if len(index.plans) >= _PLANS:
+        index.plans.clear()
+    found = index.plans[x.shape, x.stride(), x.dtype] = chooser.changes(), available, choice, plan
+    return found
+
+
+def _row_plan(index: RowIndex, x: Tensor, vectors: int) -> cpu_rows.Plan:
+    n, items = x.shape[-1], x.shape[0] if x.dim() == 3 else 1
+    t = in_place(x.dtype, n, vectors)
+    return cpu_rows.plan(index, x, t, *_deal(index, items * t.tiles, n * items), drivers.ROW_COST)
+
+
+def _compute(index: RowIndex, values: Tensor, x: Tensor, out: Tensor, choice: Choice) -> None:
     m, k = index.shape
+    n = x.shape[-1]
     items = x.shape[0] if x.dim() == 3 else 1
+    if choice.way == "blocks":
+        cpu_blocks.dsd(index, values, x, out, _row_threads(index, n * items), choice.vectors)
+        return
+    if choice.way == "rows":
+        plan = _row_plan(index, x, choice.vectors)
+        cpu_rows.forward(plan.numbers, plan.bounds, values.data_ptr(), x.data_ptr(), out.data_ptr())
+        return
     t = tiling(x, index.nnz, k)
-    threads, shares = _deal(index, items * t.tiles, x.shape[-1] * items)
+    threads, shares = _deal(index, items * t.tiles, n * items)
     if t.packs:
         threads = min(threads, _panels(index, k * t.tile_bytes, t, values, x, out))
     panels = torch.empty(threads * k * t.tile_bytes, dtype=torch.uint8) if t.packs else None
-    wide, n = index.crow.dtype == torch.int64, out.shape[-1]
+    wide = index.crow.dtype == torch.int64
     x_row, x_column = x.stride()[-2:]
     drivers.forward(
         *t.pair("forward", wide), *_pack(t), t.gathers, threads, items, t.tiles, shares, t.tail,

@@ -13,6 +13,7 @@ import numpy as np
 from numba import prange
 
 from sparsebench.kernels.common.jit import njit
+from sparsebench.kernels.common.sharing import share
 from sparsebench.kernels.microkernels.call import call
 
 ROW_COST = 4
@@ -20,26 +21,11 @@ ROW_COST = 4
 
 
 @njit()
-def share(crow: Any, shares: int, number: int) -> Any:
-    """Return the first row of a share, int64: shares hold about as many elements, whatever the rows' lengths."""
-    rows = crow.size - 1
-    if number >= shares:
-        return rows
-    total = np.int64(crow[rows]) + ROW_COST * rows
-    goal = total // shares * number + total % shares * number // shares
-    low, high = np.int64(0), np.int64(rows)
-    while low < high:  # the first row that begins at the goal or after it
-        middle = (low + high) // 2
-        if np.int64(crow[middle]) + ROW_COST * middle < goal:
-            low = middle + 1
-        else:
-            high = middle
-    return low
-
-
-@njit()
-def _pack(pack: int, gathers: bool, x: int, x_row: int, x_column: int, panel: int, panel_row: int,
-          first: int, last: int, tail: int) -> None:  # fmt: skip
+def pack_rows(
+    pack: int, gathers: bool, x: int, x_row: int, x_column: int, panel: int, panel_row: int, first: int, last: int,
+    tail: int,
+) -> None:  # fmt: skip
+    """Copy rows first .. last of a tile of x into a panel."""
     if gathers:
         call(pack, (x, x_row, x_column, panel, panel_row, first, last, tail))
     else:
@@ -66,10 +52,10 @@ def _forward(
         if pack != 0:
             if packed != number:
                 packer = pack_final if at_end else pack
-                _pack(packer, gathers, source, x_row, x_column, panel, panel_row, 0, inner, tail)
+                pack_rows(packer, gathers, source, x_row, x_column, panel, panel_row, 0, inner, tail)
                 packed = number
             source, row = panel, panel_row
-        first, last = share(starts, shares, part), share(starts, shares, part + 1)
+        first, last = share(starts, shares, part, ROW_COST), share(starts, shares, part + 1, ROW_COST)
         call(final if at_end else whole, (values, col, crow, source, row, target, out_row, first, last, tail))
 
 
@@ -150,7 +136,7 @@ def transposed_by_rows(
         function, last_step = final if at_end else whole, finish_final if at_end else finish
         for thread in prange(threads):
             panel = panels + np.int64(thread) * size
-            first, last = share(starts, threads, thread), share(starts, threads, thread + 1)
+            first, last = share(starts, threads, thread, ROW_COST), share(starts, threads, thread + 1, ROW_COST)
             call(clear, (panel, panel_row, 0, inner, tail))
             call(function, (values, col, crow, source, x_row, panel, panel_row, first, last, tail))
         for thread in prange(threads):
@@ -166,13 +152,15 @@ def _sampled(
     x_tile: int, inner: int, panels: int, panel_row: int, out: int,
 ) -> None:  # fmt: skip
     panel = panels + thread * inner * panel_row
-    first, last = share(starts, threads, thread), share(starts, threads, thread + 1)
+    first, last = share(starts, threads, thread, ROW_COST), share(starts, threads, thread + 1, ROW_COST)
     for tile in range(tiles):
         source, left = x + tile * x_tile, a + tile * tile_bytes
         at_end = tile == tiles - 1
         row = x_row
         if pack != 0:
-            _pack(pack_final if at_end else pack, gathers, source, x_row, x_column, panel, panel_row, 0, inner, tail)
+            pack_rows(
+                pack_final if at_end else pack, gathers, source, x_row, x_column, panel, panel_row, 0, inner, tail
+            )
             source, row = panel, panel_row
         function = first_tile if tile == 0 else final if at_end else whole
         call(function, (left, a_row, col, crow, source, row, out, first, last, tail))

@@ -18,6 +18,7 @@ from sparsebench.kernels.common.tailed import Tailed
 _ROWS = ("first", "last", "tail")
 ARGUMENTS: dict[str, tuple[str, ...]] = {
     "forward": ("values", "col", "crow", "x", "x_row", "out", "out_row", *_ROWS),
+    "single": ("values", "col", "crow", "x", "x_row", "out", "out_row", *_ROWS),
     "transposed": ("values", "col", "crow", "x", "x_row", "out", "out_row", *_ROWS),
     "sampled": ("a", "a_row", "col", "crow", "x", "x_row", "out", *_ROWS),
     "pack": ("x", "x_row", "panel", "panel_row", *_ROWS),
@@ -28,13 +29,17 @@ ARGUMENTS: dict[str, tuple[str, ...]] = {
 """What each kind of function takes, all int64: addresses, strides in bytes, the rows first .. last, and how many lanes
 of the last vector lie inside (read only by a `tailed` one)."""
 
+SINGLE = ("float32", "float64")
+"""Dtypes that the "single" kind has."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Loop(RowLoop):
     """What one generated function is for.
 
     Attributes:
-        kind: of ARGUMENTS. "forward": out[i] = Σ values · x[col] in rows i. "transposed": out[col] += values · x[i],
+        kind: of ARGUMENTS. "forward": out[i] = Σ values · x[col] in rows i. "single": the same where x is one column of
+            elements side by side; lanes run along the elements of a row. "transposed": out[col] += values · x[i],
             out in the type that is computed in, whole vectors. "sampled": out[e] = a[i] · x[col], or += if `adds`,
             out in the type that is computed in. "pack": copy rows side by side. "gather": the same for columns that lie
             apart. "clear": fill a panel of sums with zeros. "finish": add up panels of sums in their order and round
@@ -67,7 +72,7 @@ def _element(e: Tailed, loop: Loop, row: str) -> tuple[str, str]:
 
 def _forward(e: Tailed, loop: Loop, row: str) -> None:
     # so many elements at a time, each with sums of its own: one sum would wait for the adder's latency at every step
-    unroll = max(2, 8 // loop.vectors)
+    unroll = max(1, 8 // loop.vectors)
     begin, end = _element(e, loop, row)
     kind = e.vector(e.scalar)
 
@@ -85,6 +90,9 @@ def _forward(e: Tailed, loop: Loop, row: str) -> None:
     with e.loop("many", begin, whole, str(unroll), [(kind, e.zero())] * (unroll * loop.vectors)) as many:
         many.after = step([e.add(many.counter, str(u)) for u in range(unroll)], many.inside)
     sums = many.results
+    if unroll == 1:
+        write(e, loop, sums, e.add("%out", e.mul(row, "%out_row")))
+        return
     # the elements left over, all at once: a loop over them would end where the processor does not foresee it
     most = (unroll - 1) * loop.vectors
     with e.loop("left", whole, end, str(unroll), [(kind, value) for value in sums[:most]]) as left:
@@ -96,6 +104,20 @@ def _forward(e: Tailed, loop: Loop, row: str) -> None:
         ]
     sums = [*left.results, *sums[most:]]
     write(e, loop, halved(e, loop, sums), e.add("%out", e.mul(row, "%out_row")))
+
+
+def _single(e: Tailed, loop: Loop, row: str) -> None:
+    begin, end = _element(e, loop, row)
+    kind, sums = e.vector(e.scalar), 2
+    count = e.let(f"sub i64 {end}, {begin}")
+    whole = e.add(begin, e.let(f"and i64 {count}, {-sums * loop.lanes}"))
+    with e.loop("many", begin, whole, str(sums * loop.lanes), [(kind, e.zero())] * sums) as many:
+        for part, total in enumerate(many.inside):
+            many.after.append(e.picked(e.add(many.counter, str(part * loop.lanes)), None, total))
+    with e.loop("left", whole, end, str(loop.lanes), [(kind, many.results[0])]) as left:
+        left.after = [e.picked(left.counter, e.let(f"sub i64 {end}, {left.counter}"), left.inside[0])]
+    total = e.let(f"fadd {kind} {left.results[0]}, {many.results[1]}")
+    e.write_computed_one(e.totals([total]), e.add("%out", e.mul(row, "%out_row")))
 
 
 def _transposed(e: Tailed, loop: Loop, row: str) -> None:
@@ -167,6 +189,7 @@ def _finish(e: Tailed, loop: Loop, row: str) -> None:
 
 _BODIES: dict[str, Body[Loop]] = {
     "forward": _forward,
+    "single": _single,
     "transposed": _transposed,
     "sampled": _sampled,
     "pack": _pack,

@@ -58,6 +58,16 @@ def tiling(x: Tensor, nnz: int, rows: int, *, sums: bool = False) -> Tiling:
 
 
 @lru_cache(maxsize=1024)
+def in_place(kind: torch.dtype, n: int, vectors: int) -> Tiling:
+    """Return the tiling of n columns, side by side in memory, that are read where they stand."""
+    dtype = str(kind).removeprefix("torch.")
+    lanes = common.lanes_for(dtype, n)
+    return Tiling(
+        dtype=dtype, lanes=lanes, vectors=vectors, packs=False, gathers=False, **common.ends(n, lanes, vectors)
+    )
+
+
+@lru_cache(maxsize=1024)
 def _tiling(kind: torch.dtype, n: int, rows: int, row: int, adjacent: bool, reused: bool, sums: bool) -> Tiling:
     dtype = str(kind).removeprefix("torch.")
     lanes = common.lanes_for(dtype, n)

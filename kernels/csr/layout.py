@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
+from sparsebench.kernels.csr.column_blocks import ColumnBlocks, column_blocks
 from sparsebench.kernels.csr.segments import Segments, cut
 
 _LARGEST = 2**31 - 1
@@ -113,9 +114,10 @@ class RowIndex:
 
     @property
     def nbytes(self) -> int:
-        """Return the bytes of all that is held: `crow`, `col`, and what was made since by `columns` and `segments`."""
-        made = [self.__dict__.get(name) for name in ("columns", "_row_segments", "_column_segments")]
-        return _nbytes(self.crow, self.col) + sum(m.nbytes for m in made if isinstance(m, (ColumnOrder, Segments)))
+        """Return the bytes of all that is held: `crow`, `col`, and what was made since, as `columns` and `segments`."""
+        made = [self.__dict__.get(name) for name in ("columns", "_row_segments", "_column_segments", "_blocks")]
+        held = (m for m in made if isinstance(m, (ColumnOrder, Segments, ColumnBlocks)))
+        return _nbytes(self.crow, self.col) + sum(order.nbytes for order in held)
 
     def rows(self) -> Tensor:
         """Return the row of every stored element, a new int64 tensor (nnz)."""
@@ -132,6 +134,23 @@ class RowIndex:
             row=self.rows()[place].to(torch.int32),
             place=place.to(self.crow.dtype),
         )
+
+    def column_blocks(self, width: int, groups: int, cost: int) -> ColumnBlocks:
+        """Return the order by blocks of columns; the last one that was asked for is held as `columns` is."""
+        held: ColumnBlocks | None = self.__dict__.get("_blocks")
+        if held is None or held.width != width or held.groups != groups:
+            held = column_blocks(self.crow.numpy(), self.col.numpy(), self.shape[1], width, groups, cost)
+            self.__dict__["_blocks"] = held
+        return held
+
+    def forget_column_blocks(self) -> None:
+        """Let go of the order by blocks of columns, if it is held."""
+        self.__dict__.pop("_blocks", None)
+
+    @cached_property
+    def plans(self) -> dict[Any, Any]:
+        """Return what kernels keep for operands that they met: a few hundred bytes each, not counted in `nbytes`."""
+        return {}
 
     def segments(self, transposed: bool) -> Segments:
         """Return the rows of S, or of Sᵀ, cut for the GPU; held as `columns` is."""

@@ -9,8 +9,9 @@ from torch import Tensor
 
 from sparsebench.kernels.bitmap.dense import expand, gather, pack
 from sparsebench.kernels.bitmap.layout import BitmapIndex, value_order
+from sparsebench.kernels.common.pages import settled
 from sparsebench.kernels.plane_conv.geometry import Pair
-from sparsebench.representations.base import Spec, coo_matrix, strided_matrix
+from sparsebench.representations.base import Spec, Storage, coo_matrix, strided_matrix
 from sparsebench.representations.formats import _conv, _dense_conv
 from sparsebench.representations.formats._own import Indexed, refuse_unsupported
 from sparsebench.representations.pattern import Pattern
@@ -42,7 +43,7 @@ class Bitmap(Indexed):
         coo = coo_matrix(tensor)
         rows, columns = coo.indices()
         shape = (int(coo.shape[0]), int(coo.shape[1]))
-        values = coo.values()[value_order(rows, columns, shape)]
+        values = settled(coo.values()[value_order(rows, columns, shape)])
         return cls(tensor, BitmapIndex.from_elements(rows, columns, shape), values)
 
     @classmethod
@@ -61,6 +62,11 @@ class Bitmap(Indexed):
             return f"bitmap made dense in each call + torch.{operation}"
         name: str = self._backend.name(self.dtype)
         return name
+
+    def storage(self) -> Storage:
+        """Return the bytes of the values and of the index; on CUDA also of the kernels' table, once they were used."""
+        table = self._backend.table_bytes(self._index) if self.device.type == "cuda" else 0
+        return Storage(value_bytes=self._values.nbytes, index_bytes=self._index.nbytes + table)
 
     def to_dense(self) -> Tensor:
         """Return a new strided tensor."""

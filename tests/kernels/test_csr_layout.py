@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from sparsebench.kernels.common import sharing
 from sparsebench.kernels.csr import cpu, cpu_driver, reference
 from sparsebench.kernels.csr.layout import ColumnOrder, RowIndex, dense_from_elements
 from sparsebench.kernels.csr.segments import cut
@@ -140,7 +141,7 @@ def test_segments_hold_every_element_once_and_only_alike_rows_together() -> None
 def test_shares_are_balanced_whatever_the_rows_lengths(shares: int) -> None:
     lengths = torch.randint(0, 500, (300,), generator=torch.Generator().manual_seed(0)) ** 3 // 10**5
     crow = torch.cat([torch.zeros(1, dtype=torch.int64), lengths.cumsum(0)]).int().numpy()
-    bounds = [cpu_driver.share(crow, shares, number) for number in range(shares + 1)]
+    bounds = [sharing.share(crow, shares, number, cpu_driver.ROW_COST) for number in range(shares + 1)]
     assert bounds[0] == 0
     assert bounds[-1] == 300
     cost = lengths + cpu_driver.ROW_COST
