@@ -22,8 +22,8 @@ Candidate = TypeVar("Candidate")
 
 NEAR = 0.02
 """Share of the time by which two candidates may differ and be called equally fast."""
-_ENTRY = 0.6
-"""Share of the bound in which candidates may enter."""
+_ENTRY, _LEAST = 0.6, 3
+"""Share of the bound in which candidates may enter, and how many may in any case."""
 _LAST_LOOK = 0.85
 """Share of the bound after which those who left early are looked at again."""
 _FAR = {2: 0.7, 3: 0.4, 4: 0.25}
@@ -154,7 +154,7 @@ def race(
 
     runners: list[_Runner[Candidate]] = []
     for candidate in candidates:
-        if runners and spent() > _ENTRY:
+        if len(runners) >= _LEAST and spent() > _ENTRY:
             break
         if enter(candidate):
             runners.append(_Runner(candidate))
