@@ -143,7 +143,8 @@ class Cell:
     @property
     def key(self) -> str:
         """Return the cell's identity: equal in two runs that measured the same thing."""
-        return cell_key(self.row())
+        # not of the whole row, which copies every list: a run over a large collection asks for many keys
+        return cell_key({column: getattr(self, column) for column in IDENTITY})
 
     def row(self) -> dict[str, Any]:
         """Return the columns as a dictionary that JSON can hold."""

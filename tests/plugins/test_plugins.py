@@ -62,16 +62,40 @@ def test_its_package_names_a_class_that_is_whole(plugin: str) -> None:
     assert f"]({plugin}/)" in told
 
 
+TRIED = """
+import sys, torch
+from sparsebench.representations.registry import load
+from sparsebench.suites.measure import surroundings
+
+torch.set_num_threads(2)
+cls, before = load(sys.argv[1]), surroundings.noted()
+tensor = torch.zeros(30, 20)
+tensor[2:, ::3] = 1.5
+found = cls.build(tensor).matmul(torch.ones(20, 5))
+print(surroundings.changed(before), "changed")
+torch.testing.assert_close(found, tensor @ torch.ones(20, 5))
+"""
+
+
+def called(plugin: str, *command: str | Path) -> str:
+    """Return what a command prints in a process of its own: these libraries start threads, and may set what it shares.
+
+    Raises:
+        AssertionError: if it fails.
+    """
+    done = subprocess.run(
+        [*map(str, command)], cwd=HERE / plugin, capture_output=True, text=True, timeout=600, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
 @pytest.mark.parametrize("plugin", PLUGINS)
 def test_it_passes_the_checks_where_its_library_is_installed(plugin: str) -> None:
     _, module, class_name = entry(plugin)
     cls = getattr(imported(plugin), class_name)
     if missing := missing_requirements(cls):
         pytest.skip(f"{cls.name} needs {', '.join(missing)}; pip install tests/plugins/{plugin}")
-    # in a process of its own: these libraries start threads, and set what a whole process shares
-    done = subprocess.run(
-        [SPARSEBENCH, "check", f"{module}:{class_name}"], cwd=HERE / plugin, capture_output=True, text=True,
-        timeout=600, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert " 0 failed" in done.stdout
+    # a cell that changes what all cells share is wrong, however right its result is
+    assert "[] changed" in called(plugin, sys.executable, "-c", TRIED, f"{module}:{class_name}")
+    assert " 0 failed" in called(plugin, SPARSEBENCH, "check", f"{module}:{class_name}")

@@ -196,4 +196,5 @@ def test_a_sample_is_seeded_and_spread_over_the_networks() -> None:
     assert max(sum(other.parent == path.parent for other in some) for path in some) == 2
     assert set(drawn(paths, 6)) < set(some)
     assert some != [path for path in paths if path.name in ("m00.smtx", "m01.smtx")]
+    assert [path.parent for path in drawn(paths, 3)] != sorted({path.parent for path in paths})[:3]
     assert drawn(paths, None) == drawn(paths, 1000) == paths

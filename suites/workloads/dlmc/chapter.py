@@ -75,7 +75,7 @@ def chapter(run: Run, looks: Mapping[str, Look]) -> tuple[Section | None, list[s
 
 def _overall(groups: Sequence[tuple[str, str, pd.DataFrame]]) -> Table:
     rows = [(words(model), words(_columns(kind)), *_mean(mean)) for model, kind, some in groups for mean in means(some)]
-    return Table(title="Over all matrices", head=("network", "columns", *HEAD), rows=tuple(rows), brief=60)
+    return Table(title="Over all matrices", head=("network", "columns", *HEAD), rows=tuple(rows), brief=150)
 
 
 def _levels(groups: Sequence[tuple[str, str, pd.DataFrame]]) -> Table:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from functools import cache
+from types import ModuleType
 from typing import Any, Self
 
 import torch
@@ -13,11 +15,22 @@ from sparsebench.representations.pattern import Pattern
 
 
 @cache
-def _product() -> Any:
-    """Return the compiled product; JAX compiles it anew for every shape."""
+def _jax() -> ModuleType:
+    """Import JAX and wake its device; what it writes into the environment is taken back, as others read it."""
+    before = dict(os.environ)
     import jax
 
-    return jax.jit(lambda matrix, dense: matrix @ dense)
+    jax.devices("cpu")
+    for name in set(os.environ) - set(before):
+        del os.environ[name]
+    os.environ.update(before)
+    return jax
+
+
+@cache
+def _product() -> Any:
+    """Return the compiled product; JAX compiles it anew for every shape."""
+    return _jax().jit(lambda matrix, dense: matrix @ dense)
 
 
 class JaxBcoo(Representation):
@@ -41,13 +54,13 @@ class JaxBcoo(Representation):
     @classmethod
     def build(cls, tensor: Tensor, pattern: Pattern | None = None) -> Self:
         """Copy the non-zeros; see `Representation.build`."""
-        import jax.numpy as jnp
+        numpy = _jax().numpy
         from jax.experimental import sparse
 
         coo = coo_matrix(tensor)
         places, values = coo.indices().t().to(torch.int32).contiguous(), coo.values().clone()
         # JAX looks at torch's memory: it is what is held, and can be seen
-        arrays = jnp.from_dlpack(values), jnp.from_dlpack(places)
+        arrays = numpy.from_dlpack(values), numpy.from_dlpack(places)
         matrix = sparse.BCOO(arrays, shape=tuple(coo.shape), indices_sorted=True, unique_indices=True)
         return cls(tensor, matrix, (values, places))
 
@@ -57,12 +70,10 @@ class JaxBcoo(Representation):
 
     def matmul(self, x: Tensor) -> Tensor:
         """Return self @ x by what XLA compiles of bcoo_dot_general."""
-        import jax.numpy as jnp
-
         self.check_operands("matmul", x)
         if not x.numel() or not self._matrix.nse:
             return torch.zeros(self.matrix_shape[0], x.shape[1], dtype=self.dtype)
-        return torch.from_dlpack(_product()(self._matrix, jnp.from_dlpack(x.detach().contiguous())))
+        return torch.from_dlpack(_product()(self._matrix, _jax().numpy.from_dlpack(x.detach().contiguous())))
 
     def own_kernel(self, operation: str) -> str:
         """Return which routine runs."""

@@ -37,7 +37,6 @@ class PydataGcxs(Representation):
 
         coo = coo_matrix(tensor)
         csr = scipy.sparse.coo_array((coo.values().numpy(), coo.indices().numpy()), tuple(coo.shape)).tocsr()
-        # scipy's index arrays are as narrow as they can be, and GCXS takes them as they are
         arrays = csr.data.copy(), csr.indices.copy(), csr.indptr.copy()
         return cls(tensor, sparse.GCXS(arrays, shape=tuple(coo.shape), compressed_axes=(0,)))
 
