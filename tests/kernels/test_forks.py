@@ -86,4 +86,4 @@ def test_a_forked_process_computes_what_its_parent_does(way: str, used: str) -> 
         [sys.executable, "-c", WORK, way, used], capture_output=True, text=True, timeout=150, check=False
     )
     assert run.returncode == 0, run.stderr
-    assert run.stdout == "24 fine\n"
+    assert run.stdout == "34 fine\n"
