@@ -162,8 +162,9 @@ def product_tiles(
         if described and limits.descriptors and dtype != torch.float32 and step in (32, 64) and width % step == 0:
             forms.insert(0 if step == one_inner else 1, _with(pointers, inner=step, merge=1, descriptors=True))
         found += forms
-    if dtype != torch.float32 and not narrow and not split and 8 <= height <= 32 and UNION % height == 64 % width == 0:
-        found.append(Tile(rows=UNION, columns=128, inner=64, union=True, warps=8))
+    plain = dtype != torch.float32 and not narrow and not split
+    if plain and 8 <= height <= 32 and width >= 8 and UNION % height == 32 % width == 0:
+        found.append(Tile(rows=UNION, columns=128, inner=32, union=True, warps=8))  # 64 spill registers
     return _deepen(found, (5, 3, 7) if limits.deep else (2,), dtype, limits, lambda tile: (tile.stages + 1) // 2)
 
 
