@@ -123,7 +123,7 @@ def _error(values: Any, middle: float) -> float:
     """Return the standard error of a median, from the median deviation, which a few outliers do not move."""
     spread = 1.4826 * float(np.median(np.abs(values - middle)))
     # of a few values the median deviation may be tiny by chance: a hundredth is left in any case
-    return 1.2533 * (1 + 4 / values.size) * max(spread, 0.01) / math.sqrt(values.size)
+    return float(1.2533 * (1 + 4 / values.size) * max(spread, 0.01) / math.sqrt(values.size))
 
 
 def race(
