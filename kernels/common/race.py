@@ -25,7 +25,7 @@ NEAR = 0.02
 _ENTRY, _LEAST = 0.6, 3
 """Share of the bound in which candidates may enter, and how many may in any case."""
 _SOONEST = 0.3
-"""Share of the bound before which nothing ends: what else runs may hit some candidates more, for a tenth of a second."""
+"""Share of the bound before which nothing ends: what else runs may hit some candidates more for a moment."""
 _LAST_LOOK = 0.85
 """Share of the bound after which those who left early are looked at again."""
 _FAR = {2: 0.7, 3: 0.4, 4: 0.25}
