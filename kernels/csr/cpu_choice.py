@@ -53,7 +53,7 @@ def candidates(index: RowIndex, dtype: torch.dtype, n: int, adjacent: bool) -> l
     """Return what may win, the default first."""
     found = [*(_tiles(dtype, n) if adjacent else ()), PANEL]
     if index.nnz * n >= _LARGE and index.nnz >= _REUSE * index.shape[1]:
-        found.append(Choice(way="blocks", vectors=4))
+        found += [Choice(way="blocks", vectors=vectors) for vectors in _widths(dtype, n, (4, 8))]
     return found
 
 
@@ -132,9 +132,12 @@ def _half_octaves(count: int) -> int:
 @cache
 def _tiles(dtype: torch.dtype, n: int) -> tuple[Choice, ...]:
     """Return the widths of tiles read in place: enough sums to hide the adder's latency, or what fits registers."""
-    needed = -(-n // lanes_for(str(dtype).removeprefix("torch."), n))
     most = (8, 16, 4) if host.vector_bytes() == 64 else (8, 4)
-    widths = {
-        -(-needed // -(-needed // vectors)): None for vectors in most
-    }  # of about the same width, the last one too
-    return tuple(Choice(way="rows", vectors=vectors) for vectors in widths)
+    return tuple(Choice(way="rows", vectors=vectors) for vectors in _widths(dtype, n, most))
+
+
+@cache
+def _widths(dtype: torch.dtype, n: int, most: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the vectors of tiles of at most so many: of about the same width, so that the last one is no short one."""
+    needed = -(-n // lanes_for(str(dtype).removeprefix("torch."), n))
+    return tuple(dict.fromkeys(-(-needed // -(-needed // vectors)) for vectors in most))
