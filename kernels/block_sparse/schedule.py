@@ -128,7 +128,7 @@ def longest_row(index: BlockIndex, *, transposed: bool = False) -> int:
 def table_bytes(index: BlockIndex) -> int:
     """Return the bytes that all tables kept with an index hold on its device."""
     held = _of(index)
-    return sum(table.nbytes for table in (*held.tables.values(), *held.unions.values()))
+    return sum(one.nbytes for one in held.tables.values()) + sum(one.nbytes for one in held.unions.values())
 
 
 def segment_limit(blocks: int, inner: int, tiles: int, programs: int) -> int:

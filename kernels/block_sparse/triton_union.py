@@ -22,8 +22,20 @@ COUNTS = ["segment_count", "rows", "inner"]
 
 
 @triton.jit  # type: ignore[untyped-decorator]
-def _step(values, others, blocks, first, last, inner, value_row, HEIGHT: tl.constexpr, WIDTH: tl.constexpr,
-          VALUE_COLUMN: tl.constexpr, TOGETHER: tl.constexpr, INNER: tl.constexpr):  # type: ignore[no-untyped-def]  # fmt: skip
+def _step(  # type: ignore[no-untyped-def]
+    values,
+    others,
+    blocks,
+    first,
+    last,
+    inner,
+    value_row,
+    HEIGHT: tl.constexpr,
+    WIDTH: tl.constexpr,
+    VALUE_COLUMN: tl.constexpr,
+    TOGETHER: tl.constexpr,
+    INNER: tl.constexpr,
+):
     """Return which entries a step takes in, the rows of x that they meet, which of these there are, and their values.
 
     The values are (TOGETHER · HEIGHT, INNER), 0 where a block row stores nothing.
