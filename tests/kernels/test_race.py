@@ -83,7 +83,7 @@ def test_the_bound_holds_where_a_call_takes_long_and_the_first_are_tried() -> No
     machine = Machine(0, 40, spread=0.02, spikes=0.0, bursts=0.0)
     machine.seconds = np.linspace(0.08, 0.12, 40)[::-1].copy()
     found = raced(machine)
-    assert machine.now < 1.4
+    assert machine.now < 1.6
     assert 2 <= found.tried < 12
     assert not found.decided
     assert machine.seconds[found.best] <= 1.1 * machine.seconds[: found.tried].min()
