@@ -24,6 +24,8 @@ NEAR = 0.02
 """Share of the time by which two candidates may differ and be called equally fast."""
 _ENTRY, _LEAST = 0.6, 3
 """Share of the bound in which candidates may enter, and how many may in any case."""
+_SOONEST = 0.3
+"""Share of the bound before which nothing ends: what else runs may hit some candidates more for a moment."""
 _LAST_LOOK = 0.85
 """Share of the bound after which those who left early are looked at again."""
 _FAR = {2: 0.7, 3: 0.4, 4: 0.25}
@@ -123,7 +125,7 @@ def _error(values: Any, middle: float) -> float:
     """Return the standard error of a median, from the median deviation, which a few outliers do not move."""
     spread = 1.4826 * float(np.median(np.abs(values - middle)))
     # of a few values the median deviation may be tiny by chance: a hundredth is left in any case
-    return 1.2533 * (1 + 4 / values.size) * max(spread, 0.01) / math.sqrt(values.size)
+    return float(1.2533 * (1 + 4 / values.size) * max(spread, 0.01) / math.sqrt(values.size))
 
 
 def race(
@@ -184,7 +186,7 @@ def race(
             continue  # looking at all differences takes time too
         alive, gone = _split(alive, number)
         left += gone
-        if over or _decided(alive):
+        if over or (spent() > _SOONEST and _decided(alive)):
             back, number = _returning(left, _leader(alive), number, take, spent)
             left = [runner for runner in left if runner not in back]
             alive += back

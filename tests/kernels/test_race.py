@@ -69,7 +69,7 @@ def test_the_margin_is_how_much_slower_the_second_is() -> None:
     assert found.margin == pytest.approx(0.3, abs=0.03)
     assert found.seconds == pytest.approx(1e-3, rel=0.03)
     assert found.noise == pytest.approx(0.01, abs=0.008)
-    assert machine.now < 0.2  # a still machine needs no whole second
+    assert 0.3 < machine.now < 0.45  # a still machine needs no whole second
 
 
 def test_a_candidate_that_may_not_enter_is_never_run() -> None:
