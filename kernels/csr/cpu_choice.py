@@ -89,8 +89,7 @@ def choose(index: RowIndex, x: Tensor, product: Product) -> Choice:
             processor.machine(), key, candidates(index, x.dtype, n, adjacent), lambda: trial(index, x, product),
             bound_s=_BOUND_S,
         )  # fmt: skip
-        if best.way != "blocks":
-            index.forget_column_blocks()
+        index.forget_column_blocks()  # those that were tried: what is used is made again
         _known[kind] = found = chooser.changes(), best
     return found[1]
 
