@@ -52,12 +52,12 @@ def test_facts(tmp_path: Path) -> None:
 
 
 def test_tests(tmp_path: Path) -> None:
-    chosen = "test_batches or test_runs_repeat or test_sums_are_shared_out"
+    chosen = "not bitmap and (test_batches or test_runs_repeat or test_sums_are_shared_out) or test_every_place"
     text, files, launched = part(tmp_path, "tests", "-n", "0", "-k", chosen)
     assert " passed" in text
     assert "failed" not in text
     assert set(files) == {"tests.xml", "tests.log"}
-    assert launched >= {"multiply", "add_up", "sample", "product", "add_parts", "sampled", "reduce", "decode"}
+    assert launched >= {"multiply", "add_up", "sample", "product", "add_parts", "sampled", "reduce", "decode", "narrow"}
 
 
 def test_bench(tmp_path: Path) -> None:
@@ -72,8 +72,20 @@ def test_bench(tmp_path: Path) -> None:
     assert "run/report.html" in files
 
 
+def test_narrow(tmp_path: Path) -> None:
+    one = "|4096x4096x1|element|0.95|float16"
+    text, files, launched = part(tmp_path, "narrow", "--only", one, STAND_IN_STOPS="1")
+    assert launched == {"narrow", "product"}
+    rows = {row["representation"]: row for row in map(json.loads, files["run/cells.jsonl"].splitlines())}
+    assert set(rows) == {"dense", "torch-csr", "csr", "bitmap"}, text
+    assert rows["dense"]["status"] == "ok"
+    assert rows["bitmap"]["reason"] == "OutOfMemoryError: the stand-in ends at narrow"
+
+
 def test_what_is_no_part_is_refused(tmp_path: Path) -> None:
     for given in ([], ["facts"], ["nothing", str(tmp_path)]):
         done = subprocess.run(["bash", str(HERE.parent / ".ci" / "gpu"), *given], capture_output=True, text=True)
         assert done.returncode == 2
-        assert done.stderr.startswith("gpu: expected facts, tests, bench or all, then a folder for the archive, got: ")
+        assert done.stderr.startswith(
+            "gpu: expected facts, tests, bench, narrow or all, then a folder for the archive, got: "
+        )

@@ -37,8 +37,10 @@ class Tile:
         return {name: one for name, one in known.items() if name in names}
 
     def options(self, *, nvidia: bool) -> dict[str, int]:
-        """Return what the kernels are compiled with; AMD's warps are twice as wide."""
-        return {"num_warps": self.warps if nvidia else max(1, self.warps // 2)}
+        """Return what the kernels are compiled with: told how many registers there are, ptxas spills none on sm_100."""
+        if nvidia:
+            return {"num_warps": self.warps, "maxnreg": 255}
+        return {"num_warps": max(1, self.warps // 2)}  # AMD's are twice as wide
 
 
 def narrow_tile(n: int, dtype: torch.dtype, octets: int, *, transposed: bool) -> Tile:

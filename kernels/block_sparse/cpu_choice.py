@@ -22,8 +22,10 @@ from sparsebench.kernels.microkernels import blas, host, mkl, tiles
 PRODUCTS: tuple[str, ...] = ("dsd", "dsdᵀ", "dds", "ddsᵀ", "sdd", "sddᵀ")
 """What is chosen for: S @ x, Sᵀ @ x, x @ S, x @ Sᵀ, and a @ b sampled with b contiguous, or with bᵀ contiguous."""
 
-_SMALL = 1 << 22
-"""Multiplications below which nothing is measured: the default takes well below a millisecond."""
+_SMALL = 1 << 16
+"""Multiplications below which nothing is measured: what surrounds the kernel takes longer."""
+_DOTS = 32
+"""Elements that dot products must be long for, to be what little is multiplied by."""
 
 
 def choose(product: str, index: BlockIndex, dtype: torch.dtype, n: int, micro: str | None = None) -> Choice:
@@ -98,7 +100,10 @@ def _rounded(n: int) -> int:
 
 @cache
 def _default(product: str, block: tuple[int, int], dtype: torch.dtype, n: int, micro: str | None) -> Choice:
-    return _candidates(product, block, dtype, n, micro)[0]
+    """Return what is best where little is multiplied: copying into panels first pays late."""
+    found = _candidates(product, block, dtype, n, micro)
+    short = product.startswith("sdd") and n < _DOTS  # dot products run along n there, along a block elsewhere
+    return next((choice for choice in found if not choice.near and not (choice.dots and short)), found[0])
 
 
 def machine() -> str:

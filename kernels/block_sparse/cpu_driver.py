@@ -293,6 +293,8 @@ def _gemms(
     at = sizes.ctypes.data
     sizes[0], sizes[1] = width, height
     sizes[3] = (work.b_inner if work.b_column == work.size else work.b_column) // work.size
+    if work.b_column == work.size and sizes[3] < width:
+        sizes[3] = width  # of one row any distance is right, but BLAS refuses one that is less than the row
     sizes[4] = (work.a_row if work.a_inner == work.size else work.a_inner) // work.size
     sizes[5] = work.c_row // work.size
     right = letter_n if work.b_column == work.size else letter_t

@@ -7,6 +7,7 @@ operand's columns, whose distance in memory stays what it was, then along block 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,8 +18,10 @@ from sparsebench.kernels.block_sparse.layout import BlockIndex
 from sparsebench.kernels.common.chooser import Trial, Work
 
 TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-12, torch.float16: 1e-2, torch.bfloat16: 5e-2}
-_MOST = 250_000_000
-"""Multiplications of a call: two milliseconds or so on two threads, a few dozen candidates in half a second."""
+_MOST = 120_000_000
+"""Multiplications of a call: a millisecond or two on two threads, a few dozen candidates in half a second."""
+_COPIES = 2
+"""Of the operands, used in turn: where they lie in memory alone makes a candidate up to a tenth faster or slower."""
 _COLUMNS, _STEP = 512, 256
 """Columns that are left at least, and of which whole ones are left out, so that the last tile stays as it is."""
 _OWNERS = 16
@@ -37,18 +40,23 @@ def trial(product: str, index: BlockIndex, dtype: torch.dtype, n: int) -> Trial[
         n: columns of x, or rows of it in x @ S; the summed axis in a sampled product.
     """
     made = cut(product, index, n)
-    run, plain = problem(product, *made, dtype, n)
+    given = problem(product, *made, dtype, n)
+    return Trial(run=given.run, right=checked(given, dtype), turn=given.turn, work=work_of(product, *made, dtype))
+
+
+def checked(given: Problem, dtype: torch.dtype) -> Callable[[Choice], bool]:
+    """Return what calls a choice and tells whether its result is that of the plain computation."""
     wanted: list[tuple[Tensor, float]] = []
 
     def right(choice: Choice) -> bool:
         if not wanted:  # worked out late: it may be that nobody asks
-            want = plain()
+            want = given.plain()
             wanted.append((want, float(want.abs().max()) if want.numel() else 0.0))
         want, scale = wanted[0]
-        got = run(choice).reshape(want.shape).to(want.dtype)
+        got = given.run(choice).reshape(want.shape).to(want.dtype)
         return bool((got - want).abs().max() <= TOLERANCE[dtype] * scale) if want.numel() else True
 
-    return Trial(run=run, right=right, work=work_of(product, *made, dtype))
+    return right
 
 
 def cut(product: str, index: BlockIndex, n: int, most: int = _MOST) -> tuple[BlockIndex, int]:
@@ -80,10 +88,22 @@ def work_of(product: str, index: BlockIndex, n: int, dtype: torch.dtype) -> Work
     return Work(flops=2.0 * stored * n, read=values + indices + inner * n * size, written=result * n * size, near=near)
 
 
-def problem(
-    product: str, index: BlockIndex, short: int, dtype: torch.dtype, n: int
-) -> tuple[Callable[[Choice], Tensor], Callable[[], Tensor]]:
-    """Return a product by a choice, and the same by a plain computation in float32 or float64; see `trial`.
+class Problem(NamedTuple):
+    """A product to be computed in many ways.
+
+    Attributes:
+        run: computes it by a choice.
+        plain: computes it in float32 or float64, by torch.
+        turn: takes the next copy of the operands.
+    """
+
+    run: Callable[[Choice], Tensor]
+    plain: Callable[[], Tensor]
+    turn: Callable[[], None]
+
+
+def problem(product: str, index: BlockIndex, short: int, dtype: torch.dtype, n: int) -> Problem:
+    """Return a product on operands of its own.
 
     Args:
         product: one of `cpu_choice.PRODUCTS`.
@@ -92,30 +112,37 @@ def problem(
         dtype: of the operands.
         n: columns that x has in memory.
     """
-    generator = torch.Generator().manual_seed(0)
-    transposed, sampled, by_rows = product.endswith("ᵀ"), product.startswith("sdd"), _by_rows(product)
-    shape = index.shape
-    values = _random(generator, dtype, index.blocks, *index.block)
+    transposed, shape = product.endswith("ᵀ"), index.shape
     wide = torch.float64 if dtype == torch.float64 else torch.float32
-    if sampled:
-        a = _random(generator, dtype, 1, shape[0], n)
-        b = _random(generator, dtype, 1, shape[1], n).mT if transposed else _random(generator, dtype, 1, n, shape[1])
-        return (
-            lambda choice: cpu_launch.sdd(index, a, b, choice),
-            lambda: _sampled(index, a[0].to(wide), b[0].to(wide)),
-        )
-    length = shape[1 if by_rows else 0]
-    if product.startswith("dsd"):
-        x = _random(generator, dtype, 1, length, n)[..., :short]
-        return (
-            lambda choice: cpu_launch.dsd(index, values, x, transposed, choice),
-            lambda: _product(index, values.to(wide), x[0].to(wide), transposed),
-        )
-    rows = _random(generator, dtype, short, length)
-    return (
-        lambda choice: cpu_launch.dds(index, values, rows, transposed, choice),
-        lambda: _product(index, values.to(wide), rows.mT.to(wide), not transposed).mT,
-    )
+
+    def operands() -> tuple[Tensor, Tensor]:
+        generator = torch.Generator().manual_seed(0)
+        if product.startswith("sdd"):
+            a = _random(generator, dtype, 1, shape[0], n)
+            sides = (shape[1], n) if transposed else (n, shape[1])
+            return a, _random(generator, dtype, 1, *sides).mT if transposed else _random(generator, dtype, 1, *sides)
+        values, length = _random(generator, dtype, index.blocks, *index.block), shape[1 if _by_rows(product) else 0]
+        if product.startswith("dsd"):
+            return values, _random(generator, dtype, 1, length, n)[..., :short]
+        return values, _random(generator, dtype, short, length)
+
+    copies = [operands() for _ in range(_COPIES)]
+
+    def run(choice: Choice) -> Tensor:
+        left, right = copies[0]
+        if product.startswith("sdd"):
+            return cpu_launch.sdd(index, left, right, choice)
+        return (cpu_launch.dsd if product.startswith("dsd") else cpu_launch.dds)(index, left, right, transposed, choice)
+
+    def plain() -> Tensor:
+        left, right = (part.to(wide) for part in copies[0])
+        if product.startswith("sdd"):
+            return _sampled(index, left[0], right[0])
+        if product.startswith("dsd"):
+            return _product(index, left, right[0], transposed)
+        return _product(index, left, right.mT, not transposed).mT
+
+    return Problem(run=run, plain=plain, turn=lambda: copies.append(copies.pop(0)))
 
 
 def _random(generator: torch.Generator, dtype: torch.dtype, *shape: int) -> Tensor:

@@ -58,11 +58,14 @@ class Trial(Generic[Candidate]):
     Attributes:
         run: computes it by a candidate; called again and again.
         right: calls a candidate and tells whether its result is right; what is wrong is never timed.
+        turn: called before each round, in which every candidate runs once: takes other copies of the operands, as where
+            they lie in memory matters too.
         work: that has to be done, None if nobody asks.
     """
 
     run: Callable[[Candidate], object]
     right: Callable[[Candidate], bool]
+    turn: Callable[[], object] = lambda: None
     work: Work | None = None
 
 
@@ -103,6 +106,12 @@ def choose(
         return measure(device, key, _promising(device, family, candidates), trial, bound_s=bound_s).best
 
 
+def knows(device: str, key: str) -> bool:
+    """Tell whether something was chosen for a kind of problem, in this process or an earlier one."""
+    with _lock:
+        return (device, key) in _chosen or choices.recall(device, key) is not None
+
+
 def measure(
     device: str,
     key: str,
@@ -114,11 +123,12 @@ def measure(
     """Measure candidates, whatever is known of them, keep the fastest and return how it went; see `choose`."""
     made = trial()
     before = unrest()
-    outcome = race(candidates, made.run, enter=made.right, between=other_work, bound_s=bound_s)
+    outcome = race(candidates, made.run, enter=made.right, between=other_work, turn=made.turn, bound_s=bound_s)
     if outcome is None:
         raise RuntimeError(f"expected one of {len(candidates)} candidates for {key} to be right, got none; report it")
+    choice = described(outcome.best)
     note = {
-        "choice": described(outcome.best),
+        "choice": choice,
         "second": None if outcome.second is None else described(outcome.second),
         "margin": outcome.margin if math.isfinite(outcome.margin) else None,
         "noise": outcome.noise,
@@ -131,7 +141,7 @@ def measure(
     }
     with _lock:
         choices.remember(device, key, note)
-        _chosen[device, key] = (note["choice"], outcome.best)
+        _chosen[device, key] = (choice, outcome.best)
         _note_change()
     return outcome
 

@@ -22,10 +22,14 @@ Candidate = TypeVar("Candidate")
 
 NEAR = 0.02
 """Share of the time by which two candidates may differ and be called equally fast."""
-_ENTRY = 0.6
-"""Share of the bound in which candidates may enter."""
+_ENTRY, _LEAST = 0.6, 3
+"""Share of the bound in which candidates may enter, and how many may in any case."""
+_SOONEST = 0.3
+"""Share of the bound before which nothing ends: what else runs may hit some candidates more for a moment."""
 _LAST_LOOK = 0.85
 """Share of the bound after which those who left early are looked at again."""
+_FAR = {2: 0.7, 3: 0.4, 4: 0.25}
+"""By how much, as a logarithm, the best of so many calls must be behind the leader's for a candidate to leave."""
 _FEW, _SURE = 6, 12
 """Rounds before which nobody leaves for a small difference, and in which everybody who is left has run at the end."""
 _STRIDE = 4
@@ -94,6 +98,11 @@ class _Runner(Generic[Candidate]):
         logs = self.logs
         return float(np.median(logs)) if logs.size else math.inf
 
+    @property
+    def most(self) -> float:
+        """Return the median and its error: who ran a few times only may look fast by chance."""
+        return self.median + _error(self.logs, self.median) if self.logs.size else math.inf
+
     def _differences(self, other: _Runner[Candidate]) -> Any:
         size = min(self._logs.size, other._logs.size)
         differences = self._logs[:size] - other._logs[:size]
@@ -109,10 +118,14 @@ class _Runner(Generic[Candidate]):
         if not differences.size:
             return self.median - other.median, math.inf
         middle = float(np.median(differences))
-        spread = 1.4826 * float(np.median(np.abs(differences - middle)))
-        # of a few differences the median deviation may be tiny by chance: a hundredth is left in any case
-        few = 1 + 4 / differences.size
-        return middle, 1.2533 * few * max(spread, 0.01) / math.sqrt(differences.size)
+        return middle, _error(differences, middle)
+
+
+def _error(values: Any, middle: float) -> float:
+    """Return the standard error of a median, from the median deviation, which a few outliers do not move."""
+    spread = 1.4826 * float(np.median(np.abs(values - middle)))
+    # of a few values the median deviation may be tiny by chance: a hundredth is left in any case
+    return float(1.2533 * (1 + 4 / values.size) * max(spread, 0.01) / math.sqrt(values.size))
 
 
 def race(
@@ -121,6 +134,7 @@ def race(
     *,
     enter: Callable[[Candidate], bool] = lambda candidate: True,
     between: Callable[[], object] = lambda: None,
+    turn: Callable[[], object] = lambda: None,
     bound_s: float = 1.0,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Outcome[Candidate] | None:
@@ -131,7 +145,9 @@ def race(
         run: calls a candidate once.
         enter: tells whether a candidate may run; it is called before the first run, which nobody times, and calls it.
         between: what happens before each timed call, as what empties caches.
-        bound_s: seconds that all of it may take, but for the call that is going on when they are over.
+        turn: what happens before each round, as taking other copies of the operands.
+        bound_s: seconds that all of it may take once the first has entered, which loads what all of them need; the call
+            that is going on when they are over is ended.
         clock: returns seconds.
     """
     start = clock()
@@ -141,10 +157,11 @@ def race(
 
     runners: list[_Runner[Candidate]] = []
     for candidate in candidates:
-        if runners and spent() > _ENTRY:
+        if len(runners) >= _LEAST and spent() > _ENTRY:
             break
         if enter(candidate):
             runners.append(_Runner(candidate))
+            start = clock() if len(runners) == 1 else start
     if not runners:
         return None
     calls = 1
@@ -161,6 +178,7 @@ def race(
     alive, left, number = list(runners), [], 0
     while True:
         number += 1
+        turn()
         for place in range(len(alive)):  # nobody always follows the same one
             take(alive[(place + number) % len(alive)], number)
             if number > 1 and spent() > 1.0:
@@ -170,7 +188,7 @@ def race(
             continue  # looking at all differences takes time too
         alive, gone = _split(alive, number)
         left += gone
-        if over or _decided(alive):
+        if over or (spent() > _SOONEST and _decided(alive)):
             back, number = _returning(left, _leader(alive), number, take, spent)
             left = [runner for runner in left if runner not in back]
             alive += back
@@ -186,6 +204,7 @@ def duel(
     run: Callable[[Candidate], object],
     *,
     between: Callable[[], object] = lambda: None,
+    turn: Callable[[], object] = lambda: None,
     error: float = NEAR / 2,
     bound_s: float = 4.0,
     clock: Callable[[], float] = time.perf_counter,
@@ -198,6 +217,7 @@ def duel(
     ours, theirs = _Runner(first), _Runner(second)
     while True:
         number += 1
+        turn()
         for runner in (ours, theirs)[:: 1 if number % 2 else -1]:
             between()
             begin = clock()
@@ -213,10 +233,11 @@ def duel(
 
 
 def _leader(alive: list[_Runner[Candidate]]) -> _Runner[Candidate]:
-    """Return who is not behind anybody: the least median, unless the same rounds say otherwise."""
-    best = min(alive, key=lambda runner: runner.median)
+    """Return who is not behind anybody: the least median and error of it, unless the same rounds say otherwise."""
+    best = min(alive, key=lambda runner: runner.most)
     for runner in alive:
-        if runner is not best and runner.behind(best)[0] < 0:
+        behind, error = runner.behind(best) if runner is not best else (0.0, 0.0)
+        if behind < -error:
             best = runner
     return best
 
@@ -226,8 +247,9 @@ def _split(alive: list[_Runner[Candidate]], rounds: int) -> tuple[list[_Runner[C
     if rounds < 2:
         return alive, []
     best = _leader(alive)
-    far = 0.7 if rounds < 3 else 0.4
-    stays, leaves = [], []
+    far = _FAR.get(rounds, min(_FAR.values()))
+    stays: list[_Runner[Candidate]] = []
+    leaves: list[_Runner[Candidate]] = []
     for runner in alive:
         behind, error = runner.behind(best)
         slow = min(runner.least - best.least, runner.least_behind(best)) > far

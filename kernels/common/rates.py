@@ -14,6 +14,7 @@ from numba import prange
 from sparsebench.kernels.common.jit import njit
 from sparsebench.kernels.microkernels import generated, host, tiles
 from sparsebench.kernels.microkernels.call import call
+from sparsebench.kernels.microkernels.emit import SIZES
 
 _TRIES = 8
 _SIDES = (256, 512, 1024)
@@ -78,7 +79,7 @@ def generated_flops(threads: int, dtype: str = "float32") -> float:
     """
     lanes = tiles.lanes(dtype)
     rows, vectors = (8, 3) if host.vector_bytes() == 64 else (4, 3)
-    columns, size = vectors * lanes, tiles.SIZES[dtype]
+    columns, size = vectors * lanes, SIZES[dtype]
     strides = (("a_row", _DEPTH * size), ("a_inner", size), ("b_inner", columns * size))
     table, _, _ = tiles.table("outer", dtype, (rows,), (columns,), frozenset({(rows, columns)}), False, strides)
     kind = torch.float32 if size == 4 else torch.float64 if size == 8 else getattr(torch, dtype)

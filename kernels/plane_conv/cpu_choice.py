@@ -8,16 +8,14 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from sparsebench.kernels.common import choices, jit
-from sparsebench.kernels.common.timing import fastest
-from sparsebench.kernels.microkernels import host
+from sparsebench.kernels.common import chooser, processor
+from sparsebench.kernels.common.chooser import Trial
 from sparsebench.kernels.plane_conv.geometry import Geometry
 from sparsebench.kernels.plane_conv.layout import SharedMaps
 
 SMALL = 1 << 24
 """Multiplications below which nothing is measured: ours, which calls no library, takes well below a millisecond."""
 _TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-12}
-_known: dict[str, str] = {}
 
 
 def faster(
@@ -45,11 +43,13 @@ def faster(
     small = stored * geometry.taps * operand.numel() // max(1, operand.shape[1]) < SMALL
     if small or operand.dtype not in _TOLERANCE:
         return ours()
-    key = _key(operation, geometry, maps, operand)
-    if key not in _known:
-        _known[key] = _recalled(key) or _measured(key, ours, library, _TOLERANCE[operand.dtype])
-    maps.made[operation] = _known[key]
-    return ours() if _known[key] == "ours" else library()
+    ways = {"ours": ours, "library": library}
+    device, key = processor.machine(), _key(operation, geometry, maps, operand)
+    if not chooser.knows(device, key) and not _agree(ours(), library(), _TOLERANCE[operand.dtype]):
+        return ours()  # operands with NaN, or a library that is wrong: nothing to remember
+    way = chooser.choose(device, key, list(ways), lambda: Trial(run=lambda way: ways[way](), right=lambda way: True))
+    maps.made[operation] = way
+    return ways[way]()
 
 
 def _key(operation: str, geometry: Geometry, maps: SharedMaps, operand: Tensor) -> str:
@@ -60,21 +60,8 @@ def _key(operation: str, geometry: Geometry, maps: SharedMaps, operand: Tensor) 
     return f"{operation} shared {sizes} {sliding} {operand.dtype} {torch.get_num_threads()} threads"
 
 
-def _machine() -> str:
-    return f"{host.processor()} {host.vector_bytes()} {jit.threads()} threads torch {torch.__version__}"
-
-
-def _recalled(key: str) -> str | None:
-    found = (choices.recall(_machine(), key) or {}).get("way")
-    return found if found in ("ours", "library") else None
-
-
-def _measured(key: str, ours: Callable[[], Tensor], library: Callable[[], Tensor], tolerance: float) -> str:
-    own, other = ours(), library()
-    scale = float(own.abs().max()) if own.numel() else 0.0
-    if not float((own - other).abs().max() if own.numel() else 0.0) <= tolerance * scale:
-        return "ours"  # operands with NaN, or a library that is wrong: nothing to remember
-    ways = {"ours": ours, "library": library}
-    way = fastest(list(ways), lambda name: ways[name]())
-    choices.remember(_machine(), key, {"way": way})
-    return way
+def _agree(own: Tensor, other: Tensor, tolerance: float) -> bool:
+    """Tell whether two results are the same but for rounding."""
+    if not own.numel():
+        return True
+    return float((own - other).abs().max()) <= tolerance * float(own.abs().max())

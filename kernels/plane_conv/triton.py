@@ -13,19 +13,25 @@ importing them to run on CPU tensors, for tests.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import torch
 from torch import Tensor
 
 from sparsebench.kernels.block_sparse.layout import BlockIndex
 from sparsebench.kernels.common.triton_launch import DTYPES, check_device
+from sparsebench.kernels.common.triton_plan import keep, recall, signature
 from sparsebench.kernels.csr.layout import RowIndex
 from sparsebench.kernels.plane_conv.geometry import Geometry, Pair
 from sparsebench.kernels.plane_conv.layout import SharedMaps, check, check_gradient, maps_of, whole_planes
 from sparsebench.kernels.plane_conv.triton_launch import (
+    Convolution,
+    Part,
     Terms,
-    run_elements,
-    run_gather,
-    run_pairs,
+    plan_elements,
+    plan_gather,
+    plan_pairs,
     run_reduce,
     run_reduce_elements,
     run_reduce_planes,
@@ -41,31 +47,42 @@ __all__ = [
 
 def shared(geometry: Geometry, maps: SharedMaps, values: Tensor, x: Tensor) -> Tensor:
     """Return y (n, out, h', w') of x (n, in, h, w), any strides; values (rows, maps, kh, kw)."""
+    key = signature(("shared", geometry), values, x)
+    known = recall(maps, key)
+    if known is not None:
+        return known(values, x)  # type: ignore[no-any-return]
     rows, count = _check_shared(geometry, maps, values)
     out = _result(geometry, maps.shape, values, x)
-    if rows < maps.shape[0] or count == 0:
-        out.zero_()
+
+    def prepare(values: Tensor) -> Tensor:
+        return values.detach().reshape(rows, count, -1).permute(2, 0, 1).contiguous()[:, None]
+
+    parts: tuple[Part, ...] = ()
     if rows and count:
-        weight = values.detach().reshape(rows, count, -1).permute(2, 0, 1).contiguous()[:, None]
         terms = Terms(kind="shared", maps=maps.maps, rows=rows, count=count, order=maps.rows)
-        with torch.cuda.device_of(x):
-            run_gather(geometry, forward_step(geometry), terms, weight, x.detach(), out, x.shape[0])
-    return out
+        parts = plan_gather(geometry, [forward_step(geometry)], terms, prepare(values), x, out, x.shape[0])
+    plan = Convolution(shape=tuple(out.shape), parts=parts, prepare=prepare, clear=rows < maps.shape[0] or count == 0)
+    return keep(maps, key, plan)(values, x)  # type: ignore[no-any-return]
 
 
 def shared_input(geometry: Geometry, maps: SharedMaps, values: Tensor, g: Tensor, size: Pair) -> Tensor:
     """Return the gradient of x, (n, in, h, w) with `size` (h, w), from g (n, out, h', w')."""
+    key = signature(("shared input", geometry, tuple(size)), values, g)
+    known = recall(maps, key)
+    if known is not None:
+        return known(values, g)  # type: ignore[no-any-return]
     count, rows = _check_shared(geometry, maps, values)
     out = _input_result(geometry, maps.shape, values, g, size)
-    if rows < maps.shape[1] or count == 0:
-        out.zero_()
+
+    def prepare(values: Tensor) -> Tensor:
+        return values.detach().reshape(count, rows, -1).permute(2, 1, 0).contiguous()[:, None]
+
+    parts: tuple[Part, ...] = ()
     if rows and count:
-        weight = values.detach().reshape(count, rows, -1).permute(2, 1, 0).contiguous()[:, None]
         terms = Terms(kind="shared", maps=maps.rows, rows=rows, count=count, order=maps.maps)
-        with torch.cuda.device_of(g):
-            for step in input_steps(geometry, size):
-                run_gather(geometry, step, terms, weight, g.detach(), out, g.shape[0])
-    return out
+        parts = plan_gather(geometry, input_steps(geometry, size), terms, prepare(values), g, out, g.shape[0])
+    plan = Convolution(shape=tuple(out.shape), parts=parts, prepare=prepare, clear=rows < maps.shape[1] or count == 0)
+    return keep(maps, key, plan)(values, g)  # type: ignore[no-any-return]
 
 
 def shared_values(geometry: Geometry, maps: SharedMaps, g: Tensor, x: Tensor) -> Tensor:
@@ -79,42 +96,48 @@ def shared_values(geometry: Geometry, maps: SharedMaps, g: Tensor, x: Tensor) ->
 
 def blocks(geometry: Geometry, index: BlockIndex, values: Tensor, x: Tensor) -> Tensor:
     """Return y (n, out, h', w') of x (n, in, h, w), any strides; values (blocks, height, width), whole kernels wide."""
+    key = signature(("blocks", geometry), values, x)
+    known = recall(index, key)
+    if known is not None:
+        return known(values, x)  # type: ignore[no-any-return]
     shape = _check_blocks(geometry, index, values)
     out = _result(geometry, shape, values, x)
-    step, samples = forward_step(geometry), x.shape[0]
-    with torch.cuda.device_of(x):
-        if _is_pairs(geometry, index):
-            lists = index.crow, index.col, None
-            run_pairs(geometry, step, lists, values.detach().contiguous(), x.detach(), out, elements=False)
-        else:
-            weight = _by_tap(geometry, index, values).permute(3, 0, 1, 2).contiguous()
-            terms = Terms(
-                kind="blocks", maps=index.col, rows=shape[0], starts=index.crow, groups=index.grid[0],
-                source_maps=shape[1], block=(index.block[0], index.block[1] // geometry.taps),
-            )  # fmt: skip
-            run_gather(geometry, step, terms, weight, x.detach(), out, samples)
-    return out
+    steps = [forward_step(geometry)]
+    prepare: Callable[[Tensor], Tensor] = _contiguous
+    if _is_pairs(geometry, index):
+        parts = plan_pairs(geometry, steps, (index.crow, index.col, None), x, out, elements=False)
+    else:
+        prepare = partial(_by_tap, geometry, index.block, (3, 0, 1, 2))
+        terms = Terms(
+            kind="blocks", maps=index.col, rows=shape[0], starts=index.crow, groups=index.grid[0],
+            source_maps=shape[1], block=(index.block[0], index.block[1] // geometry.taps),
+        )  # fmt: skip
+        parts = plan_gather(geometry, steps, terms, prepare(values), x, out, x.shape[0])
+    plan = Convolution(shape=tuple(out.shape), parts=parts, prepare=prepare)
+    return keep(index, key, plan)(values, x)  # type: ignore[no-any-return]
 
 
 def blocks_input(geometry: Geometry, index: BlockIndex, values: Tensor, g: Tensor, size: Pair) -> Tensor:
     """Return the gradient of x, (n, in, h, w) with `size` (h, w)."""
+    key = signature(("blocks input", geometry, tuple(size)), values, g)
+    known = recall(index, key)
+    if known is not None:
+        return known(values, g)  # type: ignore[no-any-return]
     shape = _check_blocks(geometry, index, values)
     out = _input_result(geometry, shape, values, g, size)
-    with torch.cuda.device_of(g):
-        if _is_pairs(geometry, index):
-            held = values.detach().contiguous()
-            for step in input_steps(geometry, size):
-                lists = index.ccol, index.row, index.order
-                run_pairs(geometry, step, lists, held, g.detach(), out, elements=False)
-        else:
-            weight = _by_tap(geometry, index, values).permute(3, 0, 2, 1).contiguous()
-            terms = Terms(
-                kind="blocks", maps=index.row, rows=shape[1], starts=index.ccol, order=index.order,
-                groups=index.grid[1], source_maps=shape[0], block=(index.block[1] // geometry.taps, index.block[0]),
-            )  # fmt: skip
-            for step in input_steps(geometry, size):
-                run_gather(geometry, step, terms, weight, g.detach(), out, g.shape[0])
-    return out
+    steps = input_steps(geometry, size)
+    prepare: Callable[[Tensor], Tensor] = _contiguous
+    if _is_pairs(geometry, index):
+        parts = plan_pairs(geometry, steps, (index.ccol, index.row, index.order), g, out, elements=False)
+    else:
+        prepare = partial(_by_tap, geometry, index.block, (3, 0, 2, 1))
+        terms = Terms(
+            kind="blocks", maps=index.row, rows=shape[1], starts=index.ccol, order=index.order,
+            groups=index.grid[1], source_maps=shape[0], block=(index.block[1] // geometry.taps, index.block[0]),
+        )  # fmt: skip
+        parts = plan_gather(geometry, steps, terms, prepare(values), g, out, g.shape[0])
+    plan = Convolution(shape=tuple(out.shape), parts=parts, prepare=prepare)
+    return keep(index, key, plan)(values, g)  # type: ignore[no-any-return]
 
 
 def blocks_values(geometry: Geometry, index: BlockIndex, g: Tensor, x: Tensor) -> Tensor:
@@ -135,25 +158,32 @@ def blocks_values(geometry: Geometry, index: BlockIndex, g: Tensor, x: Tensor) -
 
 def elements(geometry: Geometry, index: RowIndex, values: Tensor, x: Tensor) -> Tensor:
     """Return y (n, out, h', w') of x (n, in, h, w), any strides; values (nnz)."""
+    key = signature(("elements", geometry), values, x)
+    known = recall(index, key)
+    if known is not None:
+        return known(values, x)  # type: ignore[no-any-return]
     check("values", values, (index.nnz,), values, DTYPES)
     _check_device(index.device, "values", values)
     out = _result(geometry, (index.shape[0], maps_of(index.shape, geometry)), values, x)
-    with torch.cuda.device_of(x):
-        run_elements(geometry, index.crow, index.col, values.detach().contiguous(), x.detach(), out)
-    return out
+    parts = plan_elements(geometry, index.crow, index.col, x, out)
+    plan = Convolution(shape=tuple(out.shape), parts=parts, prepare=_contiguous)
+    return keep(index, key, plan)(values, x)  # type: ignore[no-any-return]
 
 
 def elements_input(geometry: Geometry, index: RowIndex, values: Tensor, g: Tensor, size: Pair) -> Tensor:
     """Return the gradient of x, (n, in, h, w) with `size` (h, w); the index then keeps its order by columns."""
+    key = signature(("elements input", geometry, tuple(size)), values, g)
+    known = recall(index, key)
+    if known is not None:
+        return known(values, g)  # type: ignore[no-any-return]
     check("values", values, (index.nnz,), values, DTYPES)
     _check_device(index.device, "values", values)
     out = _input_result(geometry, (index.shape[0], maps_of(index.shape, geometry)), values, g, size)
-    order, held = index.columns, values.detach().contiguous()
-    with torch.cuda.device_of(g):
-        for step in input_steps(geometry, size):
-            lists = order.ccol, order.row, order.place
-            run_pairs(geometry, step, lists, held, g.detach(), out, elements=True)
-    return out
+    order = index.columns
+    lists = order.ccol, order.row, order.place
+    parts = plan_pairs(geometry, input_steps(geometry, size), lists, g, out, elements=True)
+    plan = Convolution(shape=tuple(out.shape), parts=parts, prepare=_contiguous)
+    return keep(index, key, plan)(values, g)  # type: ignore[no-any-return]
 
 
 def elements_values(geometry: Geometry, index: RowIndex, g: Tensor, x: Tensor) -> Tensor:
@@ -166,31 +196,41 @@ def elements_values(geometry: Geometry, index: RowIndex, g: Tensor, x: Tensor) -
 
 def planes(geometry: Geometry, index: RowIndex, values: Tensor, weight: Tensor) -> Tensor:
     """Return y (n, out, h', w') of stored planes (planes, h, w), with a dense weight (out, c, kh, kw)."""
+    key = signature(("planes", geometry), values, weight)
+    known = recall(index, key)
+    if known is not None:
+        return known(weight, values)  # type: ignore[no-any-return]
     check("values", values, (index.nnz, None, None), values, DTYPES)
     check("weight", weight, (None, index.shape[1], *geometry.kernel), values, None)
     _check_device(index.device, "values", values)
     samples, out_maps = index.shape[0], weight.shape[0]
-    u, v = geometry.output((values.shape[1], values.shape[2]))
-    out = values.new_empty((samples, out_maps, u, v))
+    out = values.new_empty((samples, out_maps, *geometry.output((values.shape[1], values.shape[2]))))
     terms = Terms(kind="planes", maps=index.col, rows=out_maps, starts=index.crow)
-    with torch.cuda.device_of(values):
-        held = weight.detach().flatten(2).permute(2, 1, 0).contiguous()[:, None]  # (taps, 1, c, out)
-        run_gather(geometry, forward_step(geometry), terms, held.mT, values.detach(), out, samples)
-    return out
+
+    def prepare(weight: Tensor) -> Tensor:
+        return _taps_first(weight).mT
+
+    steps = [forward_step(geometry)]
+    parts = plan_gather(geometry, steps, terms, prepare(weight), values, out, samples)
+    plan = Convolution(shape=tuple(out.shape), parts=parts, prepare=prepare)
+    return keep(index, key, plan)(weight, values)  # type: ignore[no-any-return]
 
 
 def planes_input(geometry: Geometry, index: RowIndex, g: Tensor, weight: Tensor, size: Pair) -> Tensor:
     """Return the gradient of the stored planes, (planes, h, w) with `size` (h, w), from g (n, out, h', w')."""
+    key = signature(("planes input", geometry, tuple(size)), g, weight)
+    known = recall(index, key)
+    if known is not None:
+        return known(weight, g)  # type: ignore[no-any-return]
     check("weight", weight, (None, index.shape[1], *geometry.kernel), weight, DTYPES)
     check("g", g, (index.shape[0], weight.shape[0], *geometry.output(size)), weight, None)
     _check_device(index.device, "g", g)
     out = g.new_empty((index.nnz, *size))
     terms = Terms(kind="planes_input", maps=index.col, rows=index.shape[1], count=weight.shape[0], starts=index.crow)
-    with torch.cuda.device_of(g):
-        held = weight.detach().flatten(2).permute(2, 1, 0).contiguous()[:, None]
-        for step in input_steps(geometry, size):
-            run_gather(geometry, step, terms, held, g.detach(), out, index.shape[0])
-    return out
+    steps = input_steps(geometry, size)
+    parts = plan_gather(geometry, steps, terms, _taps_first(weight), g, out, index.shape[0])
+    plan = Convolution(shape=tuple(out.shape), parts=parts, prepare=_taps_first)
+    return keep(index, key, plan)(weight, g)  # type: ignore[no-any-return]
 
 
 def planes_weight(geometry: Geometry, index: RowIndex, values: Tensor, g: Tensor) -> Tensor:
@@ -251,6 +291,16 @@ def _is_pairs(geometry: Geometry, index: BlockIndex) -> bool:
     return index.block == (1, geometry.taps)
 
 
-def _by_tap(geometry: Geometry, index: BlockIndex, values: Tensor) -> Tensor:
-    """Return values as (blocks, height, maps, taps)."""
-    return values.detach().reshape(index.blocks, index.block[0], index.block[1] // geometry.taps, geometry.taps)
+def _contiguous(values: Tensor) -> Tensor:
+    return values.detach().contiguous()
+
+
+def _by_tap(geometry: Geometry, block: Pair, order: tuple[int, ...], values: Tensor) -> Tensor:
+    """Return values, seen as (blocks, height, maps, taps), copied in another order of these."""
+    held = values.detach().reshape(-1, block[0], block[1] // geometry.taps, geometry.taps)
+    return held.permute(order).contiguous()
+
+
+def _taps_first(weight: Tensor) -> Tensor:
+    """Return a dense weight (out, c, kh, kw) as (taps, 1, c, out)."""
+    return weight.detach().flatten(2).permute(2, 1, 0).contiguous()[:, None]

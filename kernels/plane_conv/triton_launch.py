@@ -1,14 +1,16 @@
-"""Launch the Triton kernels of sparse convolution: grid, strides, tile, and what several programs share out."""
+"""Plan and launch the Triton kernels of sparse convolution: grid, strides, tile, and what programs share out."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from sparsebench.kernels.common.triton_launch import grid, processors, side
+from sparsebench.kernels.common.triton_plan import OPERAND, Launch
 from sparsebench.kernels.plane_conv import triton_gather, triton_reduce, triton_vectors
 from sparsebench.kernels.plane_conv.geometry import Geometry
 from sparsebench.kernels.plane_conv.triton_steps import Step, Tile, forward_step, gather_tile, reduce_tile, vector_tile
@@ -41,91 +43,173 @@ class Terms:
     block: tuple[int, int] = (1, 1)
 
 
-def run_gather(
-    geometry: Geometry, step: Step, terms: Terms, weight: Tensor, source: Tensor, out: Tensor, samples: int
-) -> None:
-    """Write the step's part of out by matrix instructions.
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """What writes one step's part of a result.
+
+    Attributes:
+        step: which part, and how it reads.
+        whole: whether that is all of the result, so that no view has to be made.
+        launch: from weights and the source; None if the part meets no tap, and is 0.
+    """
+
+    step: Step
+    whole: bool
+    launch: Launch | None
+
+    def run(self, weight: Tensor, source: Tensor, out: Tensor) -> None:
+        """Write the part of out, of the shape and strides that this was made for."""
+        part = out if self.whole else self.step.part(out)
+        if self.launch is None:
+            part.zero_()
+        else:
+            self.launch(weight, source, part)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Convolution:
+    """A sum over maps and taps for operands of one signature, worked out up to its launches.
+
+    Attributes:
+        shape: of the result.
+        parts: that write it.
+        prepare: makes what the kernels read from the values or the weight.
+        clear: whether maps are left out that are to be 0.
+    """
+
+    shape: tuple[int, ...]
+    parts: tuple[Part, ...]
+    prepare: Callable[[Tensor], Tensor]
+    clear: bool = False
+
+    def __call__(self, weight: Tensor, source: Tensor) -> Tensor:
+        """Return the result of other operands, of the same signature."""
+        out = source.new_empty(self.shape)
+        if self.clear:
+            out.zero_()
+        if self.parts:
+            held = self.prepare(weight)
+            for part in self.parts:
+                part.run(held, source, out)
+        return out
+
+
+def plan_gather(
+    geometry: Geometry, steps: Iterable[Step], terms: Terms, weight: Tensor, source: Tensor, out: Tensor, samples: int
+) -> tuple[Part, ...]:
+    """Return what writes the steps' parts of out by matrix instructions.
 
     Args:
         geometry: of the convolution.
-        step: which part of out, and how it reads.
+        steps: which parts of out, and how they read.
         terms: which maps are added up.
         weight: (taps, blocks, maps of the result, maps of the source), any strides.
         source: (samples, maps, h, w), or (planes, h, w).
         out: all of the result, of the dimensions that the kind asks for.
         samples: how many there are.
     """
-    part = step.part(out)
-    (h, w), (u, v) = source.shape[-2:], part.shape[-2:]
-    if part.numel() == 0:
-        return
-    if min(step.taps) == 0:
-        part.zero_()
-        return
-    height = terms.block[0] if terms.kind == "blocks" else terms.rows
-    # samples store some planes each, of which no more than the mean is known here
-    usual = math.ceil(out.shape[0] / samples) if terms.kind == "planes_input" else height
-    tile = gather_tile(usual, u * v, single=out.dtype == torch.float32)
-    programs = samples * terms.groups * math.ceil(height / tile.rows) * math.ceil(u * v / tile.columns)
-    triton_gather.gather[grid(programs)](
-        weight, source, part, terms.maps if terms.starts is None else terms.starts, terms.maps,
-        terms.maps if terms.order is None else terms.order, terms.rows, terms.groups, terms.count, terms.source_maps,
-        h, w, u, v, *step.numbers(), *weight.stride(), *_four(source), *_four(part), KIND=terms.kind,
-        ORDERED=terms.order is not None, HEIGHT=terms.block[0], WIDTH=terms.block[1], DOWN=step.taps[0],
-        ACROSS=step.taps[1], KERNEL=geometry.kernel[1], ROWS=tile.rows, PIXELS=tile.columns, INNER=tile.inner,
-        **_options(tile),
-    )  # fmt: skip
+
+    def launch(step: Step, part: Tensor) -> Launch:
+        (h, w), (u, v) = source.shape[-2:], part.shape[-2:]
+        height = terms.block[0] if terms.kind == "blocks" else terms.rows
+        # samples store some planes each, of which no more than the mean is known here
+        usual = math.ceil(out.shape[0] / samples) if terms.kind == "planes_input" else height
+        tile = gather_tile(usual, u * v, single=out.dtype == torch.float32)
+        programs = samples * terms.groups * math.ceil(height / tile.rows) * math.ceil(u * v / tile.columns)
+        return Launch(
+            triton_gather.gather,
+            grid(programs),
+            (
+                OPERAND, OPERAND, OPERAND, terms.maps if terms.starts is None else terms.starts, terms.maps,
+                terms.maps if terms.order is None else terms.order, terms.rows, terms.groups, terms.count,
+                terms.source_maps, h, w, u, v, *step.numbers(), *weight.stride(), *_four(source), *_four(part),
+            ),
+            {
+                "KIND": terms.kind, "ORDERED": terms.order is not None, "HEIGHT": terms.block[0],
+                "WIDTH": terms.block[1], "DOWN": step.taps[0], "ACROSS": step.taps[1], "KERNEL": geometry.kernel[1],
+                "ROWS": tile.rows, "PIXELS": tile.columns, "INNER": tile.inner,
+            },
+            _options(tile),
+            device=source.device,
+        )  # fmt: skip
+
+    return _parts(steps, out, launch)
 
 
-def run_pairs(
+def plan_pairs(
     geometry: Geometry,
-    step: Step,
+    steps: Iterable[Step],
     lists: tuple[Tensor, Tensor, Tensor | None],
-    values: Tensor,
     source: Tensor,
     out: Tensor,
     *,
     elements: bool,
-) -> None:
-    """Write the step's part of out (samples, rows, h, w) from single planes, or from elements listed by map and tap.
+) -> tuple[Part, ...]:
+    """Return what writes the steps' parts of out (samples, rows, h, w) from single planes, or from elements.
 
     Args:
         geometry: of the convolution.
-        step: which part of out, and how it reads.
+        steps: which parts of out, and how they read.
         lists: where each row begins, the map that each entry reads, and which value it is (None: in this order).
-        values: (pairs, taps) or (nnz), contiguous.
         source: (samples, maps, h, w), any strides.
         out: all of the result.
-        elements: whether rows are listed tap by tap.
+        elements: whether rows are listed by map and tap; the values are then (nnz), else (pairs, taps), contiguous.
     """
-    part = step.part(out)
-    (h, w), (samples, rows, u, v) = source.shape[-2:], part.shape
-    if part.numel() == 0:
-        return
-    if min(step.taps) == 0:
-        part.zero_()
-        return
-    tile = vector_tile(u * v)
     starts, others, place = lists
-    triton_vectors.gather_pairs[grid(samples * rows * math.ceil(u * v / tile.columns))](
-        values, source, part, starts, others, others if place is None else place, rows, h, w, u, v, *step.numbers(),
-        *source.stride(), *part.stride(), ELEMENTS=elements, ORDERED=place is not None, DOWN=step.taps[0],
-        ACROSS=step.taps[1], KERNEL=geometry.kernel[1], TAPS=geometry.taps, ENTRIES=tile.inner, PIXELS=tile.columns,
-        **_options(tile),
-    )  # fmt: skip
+
+    def launch(step: Step, part: Tensor) -> Launch:
+        (h, w), (samples, rows, u, v) = source.shape[-2:], part.shape
+        tile = vector_tile(u * v)
+        return Launch(
+            triton_vectors.gather_pairs,
+            grid(samples * rows * math.ceil(u * v / tile.columns)),
+            (
+                OPERAND, OPERAND, OPERAND, starts, others, others if place is None else place, rows, h, w, u, v,
+                *step.numbers(), *source.stride(), *part.stride(),
+            ),
+            {
+                "ELEMENTS": elements, "ORDERED": place is not None, "DOWN": step.taps[0], "ACROSS": step.taps[1],
+                "KERNEL": geometry.kernel[1], "TAPS": geometry.taps, "ENTRIES": tile.inner, "PIXELS": tile.columns,
+            },
+            _options(tile),
+            device=source.device,
+        )  # fmt: skip
+
+    return _parts(steps, out, launch)
 
 
-def run_elements(geometry: Geometry, crow: Tensor, col: Tensor, values: Tensor, source: Tensor, out: Tensor) -> None:
-    """Write the convolution (samples, rows, u, v) from elements that are listed by rows."""
-    (h, w), (samples, rows, u, v) = source.shape[-2:], out.shape
-    if out.numel() == 0:
-        return
-    tile = vector_tile(u * v)
-    triton_vectors.gather_elements[grid(samples * rows * math.ceil(u * v / tile.columns))](
-        values, source, out, crow, col, rows, h, w, u, v, *forward_step(geometry).numbers()[4:], *source.stride(),
-        *out.stride(), ACROSS=geometry.kernel[1], TAPS=geometry.taps, ENTRIES=tile.inner, PIXELS=tile.columns,
-        **_options(tile),
-    )  # fmt: skip
+def plan_elements(geometry: Geometry, crow: Tensor, col: Tensor, source: Tensor, out: Tensor) -> tuple[Part, ...]:
+    """Return what writes the convolution (samples, rows, u, v) from elements (nnz) that are listed by rows."""
+
+    def launch(step: Step, part: Tensor) -> Launch:
+        (h, w), (samples, rows, u, v) = source.shape[-2:], part.shape
+        tile = vector_tile(u * v)
+        return Launch(
+            triton_vectors.gather_elements,
+            grid(samples * rows * math.ceil(u * v / tile.columns)),
+            (
+                OPERAND, OPERAND, OPERAND, crow, col, rows, h, w, u, v, *step.numbers()[4:], *source.stride(),
+                *part.stride(),
+            ),
+            {
+                "ACROSS": geometry.kernel[1], "TAPS": geometry.taps, "ENTRIES": tile.inner, "PIXELS": tile.columns,
+            },
+            _options(tile),
+            device=source.device,
+        )  # fmt: skip
+
+    return _parts([forward_step(geometry)], out, launch)
+
+
+def _parts(steps: Iterable[Step], out: Tensor, launch: Callable[[Step, Tensor], Launch]) -> tuple[Part, ...]:
+    """Return the parts that hold anything, with their launches."""
+    found = []
+    for step in steps:
+        part = step.part(out)
+        if part.numel():
+            whole = part.shape == out.shape
+            found.append(Part(step=step, whole=whole, launch=launch(step, part) if min(step.taps) else None))
+    return tuple(found)
 
 
 def run_reduce(

@@ -18,7 +18,8 @@ from sparsebench.kernels.common.tiling import kernel_name
 from sparsebench.kernels.microkernels import host
 from sparsebench.kernels.sparse_codes import cpu_driver as drivers
 from sparsebench.kernels.sparse_codes import cpu_scan, cpu_select
-from sparsebench.kernels.sparse_codes.cpu_tiling import tiling
+from sparsebench.kernels.sparse_codes.cpu_choice import choose
+from sparsebench.kernels.sparse_codes.cpu_tiling import Tiling
 from sparsebench.kernels.sparse_codes.layout import (
     CodeIndex,
     check_dense,
@@ -91,17 +92,21 @@ def decode_values(index: CodeIndex, error: Tensor, dictionary: Tensor) -> Tensor
     if d == 0 or index.stored == 0:
         return torch.zeros((n, index.slots), dtype=error.dtype)
     x, a = _side_by_side(dictionary), _side_by_side(error)
-    t = tiling(x, min(index.stored, index.shape[1]), dots=True)
     make = torch.zeros if index.ragged else torch.empty
-    out = make((n, index.slots), dtype=t.computed)
     begin, end = _bounds(index)
     wide = index.places.dtype == torch.int64
-    drivers.dots(
-        t.pair("dots", wide)[0], *t.pair("dots", wide, t.tiles > 1), _threads(index.stored * d, n), t.tiles,
-        t.tile_bytes, t.ahead, t.tail, a.data_ptr(), a.stride(0) * t.size, index.places.data_ptr(), begin, end,
-        index.places.numel(), x.data_ptr(), x.stride(0) * t.size, out.data_ptr(),
-    )  # fmt: skip
-    return out.to(error.dtype)
+
+    def dots(a: Tensor, x: Tensor, t: Tiling) -> Tensor:
+        out = make((n, index.slots), dtype=t.computed)
+        drivers.dots(
+            t.pair("dots", wide)[0], *t.pair("dots", wide, t.tiles > 1), _threads(index.stored * d, n), t.tiles,
+            t.tile_bytes, t.ahead, t.tail, a.data_ptr(), a.stride(0) * t.size, index.places.data_ptr(), begin, end,
+            index.places.numel(), x.data_ptr(), x.stride(0) * t.size, out.data_ptr(),
+        )  # fmt: skip
+        return out
+
+    t = choose(x, min(index.stored, index.shape[1]), index.stored, a, dots, dots=True)
+    return dots(a, x, t).to(error.dtype)
 
 
 def _bounds(index: CodeIndex) -> tuple[Any, Any]:
@@ -116,14 +121,17 @@ def _gather(others: Tensor, begin: Any, end: Any, values: Tensor, x: Tensor, pic
     if rows == 0 or d == 0 or others.numel() == 0:
         return torch.zeros((rows, d), dtype=x.dtype)
     x = _side_by_side(x)
-    t = tiling(x, picked)
-    out = torch.empty((rows, d), dtype=x.dtype)
-    drivers.gather(
-        *t.pair("gather", others.dtype == torch.int64), _threads(others.numel() * d, rows * t.tiles), t.tiles,
-        t.tile_bytes, t.ahead, t.tail, values.data_ptr(), others.data_ptr(), begin, end, others.numel(), x.data_ptr(),
-        x.stride(0) * t.size, out.data_ptr(), d * t.size,
-    )  # fmt: skip
-    return out
+
+    def gather(values: Tensor, x: Tensor, t: Tiling) -> Tensor:
+        out = torch.empty((rows, d), dtype=x.dtype)
+        drivers.gather(
+            *t.pair("gather", others.dtype == torch.int64), _threads(others.numel() * d, rows * t.tiles), t.tiles,
+            t.tile_bytes, t.ahead, t.tail, values.data_ptr(), others.data_ptr(), begin, end, others.numel(),
+            x.data_ptr(), x.stride(0) * t.size, out.data_ptr(), d * t.size,
+        )  # fmt: skip
+        return out
+
+    return gather(values, x, choose(x, picked, others.numel(), values, gather))
 
 
 def _by_units(index: CodeIndex, values: Tensor, error: Tensor) -> tuple[Any, Tensor, Tensor]:

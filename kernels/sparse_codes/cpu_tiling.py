@@ -16,6 +16,8 @@ from sparsebench.kernels.sparse_codes.cpu_generated import LINE, Loop, address
 
 _MIDDLE, _WIDEST = 8, 24
 """Vectors of a tile: enough sums to hide the adder's latency; as many as leave room in 32 registers."""
+_FAR = 32
+"""How many entries ahead lines of wide tiles may be asked for instead."""
 _AHEAD_BYTES = 16 << 10
 """How far ahead lines are asked for: that hides the way from the third level and fits the second beside the tile."""
 
@@ -42,20 +44,48 @@ class Tiling(common.Tiling):
         return address(loop)
 
 
-def tiling(x: torch.Tensor, rows: int, *, dots: bool = False) -> Tiling:
+@dataclass(frozen=True, kw_only=True)
+class Way:
+    """How wide tiles are, and how far ahead lines are asked for.
+
+    Attributes:
+        vectors: of a tile, at most.
+        ahead: entries; 0 for not at all.
+    """
+
+    vectors: int
+    ahead: int
+
+
+def ways(x: torch.Tensor, rows: int, *, dots: bool = False) -> list[Way]:
+    """Return what may be faster than what the sizes of the caches suggest, that first; arguments as in `tiling`."""
+    usual = tiling(x, rows, dots=dots)
+    widths = (_MIDDLE, *(() if dots or host.vector_bytes() < 64 else (2 * _MIDDLE, _WIDEST)))
+    found = [Way(vectors=usual.vectors, ahead=usual.ahead), Way(vectors=usual.vectors, ahead=0)]
+    found += [Way(vectors=vectors, ahead=0) for vectors in widths]
+    found += [Way(vectors=vectors, ahead=_FAR) for vectors in widths[1:]]
+    made: dict[tuple[int, int], Way] = {}
+    for way in found:  # widths that come to the same tiles are tried once
+        t = tiling(x, rows, dots=dots, way=way)
+        made.setdefault((t.vectors, t.ahead), way)
+    return list(made.values())
+
+
+def tiling(x: torch.Tensor, rows: int, *, dots: bool = False, way: Way | None = None) -> Tiling:
     """Return the tiling of a product.
 
     Args:
         x: (…, d), the dense operand of which entries pick rows.
         rows: how many rows are picked, each counted once.
         dots: whether a row of the other operand stays in registers beside as many sums as a vector has lanes.
+        way: how, None for what the sizes of the caches suggest.
     """
     row = x.stride(0) * x.element_size()
-    return _tiling(x.dtype, x.shape[1], rows, (x.data_ptr() | row) % LINE == 0, dots)
+    return _tiling(x.dtype, x.shape[1], rows, (x.data_ptr() | row) % LINE == 0, dots, way)
 
 
 @lru_cache(maxsize=1024)
-def _tiling(kind: torch.dtype, d: int, rows: int, aligned: bool, dots: bool) -> Tiling:
+def _tiling(kind: torch.dtype, d: int, rows: int, aligned: bool, dots: bool, way: Way | None = None) -> Tiling:
     dtype = str(kind).removeprefix("torch.")
     lanes = common.lanes_for(dtype, d)
     column = max(1, rows) * lanes * SIZES[dtype]  # bytes of one vector of every row
@@ -65,11 +95,15 @@ def _tiling(kind: torch.dtype, d: int, rows: int, aligned: bool, dots: bool) -> 
     # What fits neither is read in long pieces, which lie in few pages
     eight = column * _MIDDLE
     most = min(widest, second // column) if eight <= second else _MIDDLE if eight <= third else widest
+    if way is not None:
+        most = way.vectors
     needed = -(-d // lanes)
     tiles = -(-needed // most)
     vectors = -(-needed // tiles)  # of about the same width, so that the last one is no short one
     nearby = column * vectors <= second
     ahead = 0 if nearby else max(4, min(64, _AHEAD_BYTES // (vectors * lanes * SIZES[dtype])))
+    if way is not None:
+        ahead = way.ahead
     return Tiling(
         dtype=dtype, lanes=lanes, vectors=vectors, ahead=ahead, aligned=aligned, **common.ends(d, lanes, vectors)
     )

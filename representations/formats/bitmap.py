@@ -11,7 +11,7 @@ from sparsebench.kernels.bitmap.dense import expand, gather, pack
 from sparsebench.kernels.bitmap.layout import BitmapIndex, value_order
 from sparsebench.kernels.common.pages import settled
 from sparsebench.kernels.plane_conv.geometry import Pair
-from sparsebench.representations.base import Spec, coo_matrix, strided_matrix
+from sparsebench.representations.base import Spec, Storage, coo_matrix, strided_matrix
 from sparsebench.representations.formats import _conv, _dense_conv
 from sparsebench.representations.formats._own import Indexed, refuse_unsupported
 from sparsebench.representations.pattern import Pattern
@@ -62,6 +62,11 @@ class Bitmap(Indexed):
             return f"bitmap made dense in each call + torch.{operation}"
         name: str = self._backend.name(self.dtype)
         return name
+
+    def storage(self) -> Storage:
+        """Return the bytes of the values and of the index; on CUDA also of the kernels' table, once they were used."""
+        table = self._backend.table_bytes(self._index) if self.device.type == "cuda" else 0
+        return Storage(value_bytes=self._values.nbytes, index_bytes=self._index.nbytes + table)
 
     def to_dense(self) -> Tensor:
         """Return a new strided tensor."""

@@ -28,15 +28,15 @@ def measure(side: int = SIDE, columns: int = COLUMNS) -> None:
         pattern = Pattern(kind="block", block=(block, block))
         weight = pattern.tensor((side, side), SPARSITY, seed=0)
         stored = BlockSparse.build(weight, pattern)
-        ways = {"dense": partial(torch.mm, weight, x), "block": partial(stored.matmul, x)}
-        ways["block"]()  # compiled and chosen
-        ratio, error = duel("dense", "block", lambda way, ways=ways: ways[way](), between=other_work, bound_s=3.0)
+        dense, sparse = partial(torch.mm, weight, x), partial(stored.matmul, x)
+        sparse()  # compiled and chosen
+        ratio, error = duel(dense, sparse, lambda way: way(), between=other_work, bound_s=3.0)
         work = work_of("dsd", stored.index, columns, torch.float32)
         density = work.flops / (2.0 * side * side * columns)
         note = {
             "epsilon": ratio * density,
             "error": error * density,
-            "dense_s": least_s(ways["dense"], tries=5),
+            "dense_s": least_s(dense, tries=5),
             "kernel": stored.kernel("matmul"),
             "density": density,
             "flops": work.flops,

@@ -81,19 +81,21 @@ def compare(drawn: Drawn, *, bound_s: float = 3.0) -> Result:
     """
     given = (drawn.product, drawn.index, drawn.dtype, drawn.n)
     chosen = cpu_choice.choose(*given)
-    run, _ = cpu_trial.problem(drawn.product, drawn.index, drawn.n, drawn.dtype, drawn.n)
+    whole = cpu_trial.problem(drawn.product, drawn.index, drawn.n, drawn.dtype, drawn.n)
     listed = cpu_choice.candidates(drawn.product, drawn.index.block, drawn.dtype, drawn.n)
     others = [candidate for candidate in listed if candidate != chosen]
-
-    def enter(candidate: object) -> bool:
-        run(candidate)  # type: ignore[arg-type]
-        return True
-
-    found = race([chosen, *others], run, enter=enter, between=chooser.other_work, bound_s=bound_s)
+    found = race(
+        [chosen, *others],
+        whole.run,
+        enter=cpu_trial.checked(whole, drawn.dtype),
+        between=chooser.other_work,
+        turn=whole.turn,
+        bound_s=bound_s,
+    )
     best = chosen if found is None else found.best
     ratio, error = 1.0, 0.0
     if best != chosen:
-        slower, error = duel(chosen, best, run, between=chooser.other_work, bound_s=bound_s)
+        slower, error = duel(chosen, best, whole.run, between=chooser.other_work, turn=whole.turn, bound_s=bound_s)
         ratio = 1 / slower
         chooser.lost(cpu_choice.machine(), cpu_choice.key_of(*given), chosen, slower - 2 * error)
     return Result(told=drawn.told, chosen=chosen.name, best=best.name, ratio=ratio, error=error)

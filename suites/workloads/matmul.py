@@ -54,8 +54,22 @@ def drawn_blocks(
     kept = torch.zeros(grid, dtype=torch.bool)
     kept[tuple(torch.from_numpy(numbers) for numbers in places)] = True
     mask = kept.to(device).repeat_interleave(height, 0).repeat_interleave(width, 1)[:rows, :columns]
+    return _filled(mask, torch.Generator(device).manual_seed(seed), dtype)
+
+
+def drawn_elements(shape: tuple[int, int], sparsity: float, seed: int, dtype: torch.dtype, device: str) -> Tensor:
+    """Draw a strided matrix (m, k) of single elements on a device, as many as `Pattern` would; see `drawn_blocks`."""
+    places = shape[0] * shape[1]
     generator = torch.Generator(device).manual_seed(seed)
-    values = torch.rand(shape, generator=generator, device=device).mul_(2.0).sub_(1.0)
+    mask = torch.zeros(places, dtype=torch.bool, device=device)
+    chosen = torch.randperm(places, generator=generator, device=device)[: round((1.0 - sparsity) * places)]
+    mask[chosen] = True
+    return _filled(mask.view(shape), generator, dtype)
+
+
+def _filled(mask: Tensor, generator: torch.Generator, dtype: torch.dtype) -> Tensor:
+    """Return ±[0.5, 1.5] where the mask is set, 0 elsewhere."""
+    values = torch.rand(mask.shape, generator=generator, device=mask.device).mul_(2.0).sub_(1.0)
     return torch.where(mask, torch.copysign(values.abs() + 0.5, values), 0.0).to(dtype)
 
 
@@ -76,6 +90,8 @@ class MatmulProblem(Problem):
         dtype = DTYPES[case.dtype]
         if device == "cuda" and case.pattern.kind == "block":
             self.tensor = drawn_blocks(case.pattern, (m, k), sparsity, case.seed, dtype, device)
+        elif device == "cuda" and case.pattern.kind == "element":
+            self.tensor = drawn_elements((m, k), sparsity, case.seed, dtype, device)
         else:
             self.tensor = case.pattern.tensor((m, k), sparsity, case.seed, dtype).to(device)
         generator = torch.Generator(device).manual_seed(case.seed + 1)

@@ -74,6 +74,8 @@ GROUP_LEVELS = {4: (0.5, 0.75), 16: (0.5, 0.875, 0.9375, 0.75)}
 """Sparsities that n:4 and n:16 can have, the ones that a short profile needs first."""
 GPU_LAYERS: tuple[Layer, ...] = (square(8192), square(4096), square(4096, 16), square(2048), square(1024))
 GPU_BLOCKS: tuple[Pattern, ...] = blocks(128, 64, 32, 16)
+WIDE = Layer(name="Llama-2-70B down 8192×28672", shape=(8192, 28672, 1))
+"""Touvron et al. 2023, table 1 and the released weights: the second matrix of its feed-forward layers."""
 
 
 def cases(profile: str) -> list[Case]:
@@ -83,7 +85,8 @@ def cases(profile: str) -> list[Case]:
       backward products and training on blocks.
     - full: all patterns on all layers, blocks of five sizes, training on all patterns of one layer; a square layer
       with all products; and two sizes that meet 1 to 1,024 columns, in bfloat16 too.
-    - gpu: square layers up to 8192 in bfloat16 and float16, the most telling first, since it may be cut off.
+    - gpu: square layers up to 8192 in bfloat16 and float16, the most telling first, since it may be cut off; then
+      single elements on up to 64 columns, which `.ci/gpu narrow` takes alone.
 
     Raises:
         ValueError: if the profile is unknown.
@@ -143,9 +146,26 @@ def _gpu() -> list[Case]:
         found += [case for layer in GPU_LAYERS for case in _grid(layer, GPU_BLOCKS, (level,), dtype="bfloat16")]
     found += [case for layer in GPU_LAYERS for case in _grid(layer, GPU_BLOCKS, (0.9,), dtype="float16")]
     # at half of the elements nothing is expected to win, and cuSPARSE takes the longest: these can be spared
-    return found + [
-        case for layer in reversed(GPU_LAYERS) for case in _grid(layer, GPU_BLOCKS, (0.5,), dtype="bfloat16")
-    ]
+    found += [case for layer in reversed(GPU_LAYERS) for case in _grid(layer, GPU_BLOCKS, (0.5,), dtype="bfloat16")]
+    return list(dict.fromkeys([*found, *_narrow()]))
+
+
+def _narrow() -> list[Case]:
+    """Return single elements at the sparsities of pruned networks, on few columns, where bytes decide.
+
+    As decoding a language model is: 4096² to 8192×28672. A vector comes first, then more columns at one level.
+    """
+    found = []
+    for dtype, levels in (("float16", (0.3, 0.4, 0.5, 0.7, 0.9, 0.95)), ("bfloat16", (0.3, 0.5, 0.7))):
+        for layer in (square(4096, 1), square(8192, 1)):
+            found += _grid(layer, (ELEMENT,), levels, dtype=dtype)
+    found += _grid(WIDE, (ELEMENT,), (0.3, 0.5, 0.7, 0.9), dtype="float16")
+    for n in (16, 4, 64, 8, 2, 32):
+        for side in (4096, 8192):
+            found += _grid(square(side, n), (ELEMENT,), (0.5, 0.7), dtype="float16")
+    for layer in (square(4096, 16), square(8192, 16)):
+        found += _grid(layer, (ELEMENT,), (0.5,), dtype="bfloat16")
+    return found + [case for n in (4, 16, 64) for case in _grid(columns(WIDE, n), (ELEMENT,), (0.5,), dtype="float16")]
 
 
 def _grid(

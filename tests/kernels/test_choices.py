@@ -92,14 +92,18 @@ def test_a_wrong_candidate_never_wins(cache: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_a_small_product_is_not_measured(cache: Path) -> None:
-    cpu.which("dsd", index(), torch.float32, 8)
+    crow = torch.arange(0, 17, 4, dtype=torch.int32)
+    small = BlockIndex.from_rows(crow, torch.arange(4, dtype=torch.int32).repeat(4), (128, 128), (32, 32))
+    assert not cpu.which("dsd", small, torch.float32, 3).near
+    assert cpu.which("dds", small, torch.float32, 2, transposed=True).dots  # along a block
+    assert not cpu.which("sdd", small, torch.bfloat16, 2, transposed=True).dots  # along two elements
     assert not cache.exists()
 
 
 @pytest.mark.parametrize("product", cpu_choice.PRODUCTS)
 @pytest.mark.parametrize(("block", "dtype"), [((64, 64), torch.float32), ((1, 64), torch.bfloat16)])
 def test_every_candidate_is_right(product: str, block: tuple[int, int], dtype: torch.dtype) -> None:
-    run, plain = cpu_trial.problem(product, ragged(block), 100, dtype, 100)
+    run, plain, _ = cpu_trial.problem(product, ragged(block), 100, dtype, 100)
     want = plain()
     for candidate in cpu_choice._candidates(product, block, dtype, 100, None):
         error = (run(candidate).reshape(want.shape).to(want.dtype) - want).abs().max() / want.abs().max()
@@ -121,8 +125,10 @@ def test_the_problem_that_is_measured_is_the_one_at_hand_but_cut(product: str, m
     """The plain product is the reference's on the same operands, whatever is cut."""
     index, n = ragged((10, 15)), 1100
     choice = cpu_choice._candidates(product, index.block, torch.float64, n, None)[0]
-    run, plain = cpu_trial.problem(product, *cpu_trial.cut(product, index, n, most), torch.float64, n)
+    run, plain, turn = cpu_trial.problem(product, *cpu_trial.cut(product, index, n, most), torch.float64, n)
     want, got = plain(), run(choice)
+    turn()
+    torch.testing.assert_close(run(choice), got, rtol=0, atol=0)  # copies of the same
     torch.testing.assert_close(got.reshape(want.shape), want, rtol=1e-10, atol=1e-10)
     sides = {"dsd": (300, n), "dsdᵀ": (310, n), "dds": (n, 310), "ddsᵀ": (n, 300)}
     if most == 1 << 40:

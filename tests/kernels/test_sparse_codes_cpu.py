@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from sparsebench.kernels.microkernels import host
-from sparsebench.kernels.sparse_codes import cpu, cpu_tiling, layout, products, reference
+from sparsebench.kernels.sparse_codes import cpu, cpu_choice, cpu_tiling, layout, products, reference
 from sparsebench.kernels.sparse_codes.cpu_generated import Loop, function
 from sparsebench.kernels.sparse_codes.layout import CodeIndex
 
@@ -301,3 +301,37 @@ def test_places_are_judged_alike_here_and_on_a_gpu() -> None:
             == layout.in_order_by_torch(places, 4)
             == (row in ([0, 1], [3, 4], [4, 4], [0, 4]))
         )
+
+
+def test_every_way_of_tiling_gives_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Large enough to be measured; whatever the race says, each way is right, and what is wrong does not enter it."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn((300, 200), generator=generator)
+    places = torch.stack([torch.randperm(300, generator=generator)[:20].sort().values for _ in range(300)]).int()
+    index, values = layout.CodeIndex(shape=(300, 300), places=places), torch.randn((300, 20), generator=generator)
+    want = reference.decode(index, values.double(), x.double())
+    dots = reference.decode_values(index, want, x.double())
+    asked: list[str] = []
+
+    def choose(device: str, key: str, candidates: list[cpu_tiling.Way], trial: Any, **more: float) -> cpu_tiling.Way:
+        asked.append(key)
+        made = trial()
+        assert len(candidates) > 1
+        assert all(made.right(way) for way in candidates)
+        monkeypatch.setattr(cpu_choice, "_TOLERANCE", {torch.float32: -1.0})
+        assert not made.right(candidates[0])
+        monkeypatch.undo()
+        return candidates[-1]
+
+    for product, expected in (
+        (lambda: cpu.decode(index, values, x), want),
+        (lambda: cpu.decode_values(index, want.float(), x), dots),
+    ):
+        monkeypatch.setattr(cpu_choice.chooser, "choose", choose)
+        monkeypatch.setattr(cpu_choice, "_known", {})
+        monkeypatch.setattr(cpu_tiling, "cache_bytes", lambda level: 1 << (4 + 4 * level))  # lines are asked for
+        cpu_tiling._tiling.cache_clear()
+        got = product()
+        assert float((got - expected).abs().max()) < 1e-4 * float(expected.abs().max())
+    cpu_tiling._tiling.cache_clear()
+    assert [key.split()[1] for key in asked] == ["gather", "dots"]

@@ -27,7 +27,13 @@ SCRIPT = Path(__file__).parent.parent / "stand_in" / "host_time.py"
 @pytest.mark.skipif(torch.cuda.is_available(), reason="stands in for a GPU")
 def test_a_planned_call_launches_without_tritons_own_way() -> None:
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
-    names = ["block-sparse dsd, descriptors", "block-sparse dsd, a split row", "csr dsd", "codes decode_values"]
+    names = [
+        "block-sparse dsd, descriptors",
+        "block-sparse dsd, a split row",
+        "csr dsd",
+        "codes decode_values",
+        "planes conv",
+    ]
     done = subprocess.run(
         [sys.executable, SCRIPT, "0", *names], env=environment, capture_output=True, text=True, timeout=600
     )
@@ -40,6 +46,8 @@ def test_a_planned_call_launches_without_tritons_own_way() -> None:
         "csr dsd": once,
         "csr dsd transposed": once,
         "codes decode_values": once,
+        "planes convolution": once,
+        "planes convolution's input": once,
     }
 
 

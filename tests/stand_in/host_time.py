@@ -52,10 +52,14 @@ def cases() -> Iterator[Case]:
     """Yield the calls by name, of small operands: the host's part does not depend on their size."""
     import torch
 
+    from sparsebench.kernels.bitmap import triton as bitmap
+    from sparsebench.kernels.bitmap.layout import BitmapIndex
     from sparsebench.kernels.block_sparse import triton as block_sparse
     from sparsebench.kernels.block_sparse.layout import BlockIndex
     from sparsebench.kernels.csr import triton as csr
     from sparsebench.kernels.csr.layout import RowIndex
+    from sparsebench.kernels.plane_conv import triton as convolve
+    from sparsebench.kernels.plane_conv.geometry import Geometry
     from sparsebench.kernels.sparse_codes import triton as codes
     from sparsebench.kernels.sparse_codes.layout import CodeIndex
 
@@ -94,6 +98,22 @@ def cases() -> Iterator[Case]:
     yield "codes decode", lambda: codes.decode(entries, code, dense)
     yield "codes decode_dictionary", lambda: codes.decode_dictionary(entries, code, error)
     yield "codes decode_values", lambda: codes.decode_values(entries, error, dense)
+    bits = BitmapIndex.from_elements(*element, (64, 64))
+    for n in (1, 64):
+        x = draw(64, n)
+        yield f"bitmap dsd, {n} columns", lambda x=x: bitmap.dsd(bits, held, x)
+        yield f"bitmap dsd transposed, {n} columns", lambda x=x: bitmap.dsd(bits, held, x, transposed=True)
+    yield "bitmap sdd", lambda: bitmap.sdd(bits, dense, dense)
+    geometry, planes, size = Geometry(kernel=(3, 3), padding=(1, 1)), draw(2, 16, 8, 8), (8, 8)
+    pairs = BlockIndex.from_rows(
+        torch.arange(0, 17, 2, dtype=torch.int32), torch.tensor([0, 9] * 8, dtype=torch.int32), (8, 144), (1, 9)
+    )
+    kernel, g = draw(16, 1, 9), draw(2, 8, 8, 8)
+    yield "planes convolution", lambda: convolve.blocks(geometry, pairs, kernel, planes)
+    yield "planes convolution's input", lambda: convolve.blocks_input(geometry, pairs, kernel, g, size)
+    single = RowIndex.from_elements(*torch.ones(8, 144).nonzero(as_tuple=True), (8, 144))
+    weight = draw(single.nnz)
+    yield "elements convolution", lambda: convolve.elements(geometry, single, weight, planes)
 
 
 def main(seconds: float = 0.3, *names: str) -> None:

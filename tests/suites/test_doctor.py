@@ -7,6 +7,7 @@ import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,6 +17,8 @@ from sparsebench.kernels.block_sparse import cpu_choice
 from sparsebench.kernels.common import choices, chooser, processor
 from sparsebench.kernels.common.caches import Cache
 from sparsebench.kernels.common.processor import Level, Processor
+from sparsebench.representations.formats.block_sparse import BlockSparse
+from sparsebench.representations.pattern import Pattern
 from sparsebench.suites.doctor import bounds, draw, facts, kept
 
 KNOWN = Processor(
@@ -108,22 +111,28 @@ def test_the_drawn_products_are_the_same_for_a_seed_and_span_what_was_asked() ->
 
 
 def test_a_choice_that_is_far_from_the_best_is_seen_and_dropped(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A choice of one column at a time is written into the kept ones."""
-    drawn = next(part for part in draw.draw(60, 3) if (part.product, part.dtype) == ("dsd", torch.float32))
-    drawn = dataclasses.replace(drawn, n=64)
+    """A candidate that was made slow is written into the kept choices."""
+    small = Pattern(kind="block", block=(32, 32)).tensor((512, 512), 0.8, seed=0)
+    drawn = draw.Drawn(product="dsd", index=BlockSparse.build(small).index, dtype=torch.float32, n=64)
     given = (drawn.product, drawn.index, drawn.dtype, 64)
     listed = cpu_choice.candidates(drawn.product, drawn.index.block, drawn.dtype, 64)
     real = draw.cpu_trial.problem
     slow = listed[0]
 
-    def problem(*arguments: object) -> object:
-        run, plain = real(*arguments)
-        return lambda choice: [run(choice) for _ in range(4 if choice == slow else 1)], plain
+    def problem(*arguments: Any) -> Any:
+        made = real(*arguments)
+
+        def run(choice: object) -> torch.Tensor:
+            for _ in range(29 if choice == slow else 0):
+                made.run(choice)
+            return made.run(choice)
+
+        return made._replace(run=run)
 
     monkeypatch.setattr(draw.cpu_trial, "problem", problem)
     key = cpu_choice.key_of(*given)
     choices.remember(cpu_choice.machine(), key, {"choice": chooser.described(slow), "noise": 0.0})
-    found = draw.compare(drawn, bound_s=1.0)
+    found = draw.compare(drawn, bound_s=3.0)
     assert found.chosen == slow.name != found.best
     assert found.ratio < 0.7
     assert choices.recall(cpu_choice.machine(), key) is None

@@ -23,6 +23,7 @@ from sparsebench.suites.measure.fidelity import worst_error
 from sparsebench.suites.measure.gauge import Gauge, ReferenceChoice
 from sparsebench.suites.measure.one_cell import measure
 from sparsebench.suites.measure.timing import Effort
+from sparsebench.suites.runner.outlook import FIRST_S
 from sparsebench.suites.workloads import matmul
 from sparsebench.suites.workloads.matmul import drawn_blocks
 
@@ -209,16 +210,39 @@ def test_the_gpu_profile_begins_with_what_tells_most() -> None:
     first = found[0]
     assert (first.shape, first.dtype, first.sparsity) == ((8192, 8192, 8192), "bfloat16", 0.9)
     assert {case.dtype for case in found} == {"bfloat16", "float16"}
-    assert {case.shape for case in found} == {(size,) * 3 for size in (1024, 2048, 4096, 8192)} | {
+    blocks = [case for case in found if case.pattern.kind == "block"]
+    assert {case.shape for case in blocks} == {(size,) * 3 for size in (1024, 2048, 4096, 8192)} | {
         (4096, 4096, n) for n in (1, 16)
     }
-    single = {case.shape for case in found if case.pattern.kind == "element"}
-    assert single == {(4096, 4096, 1), (4096, 4096, 16), (2048, 2048, 2048)}
-    assert {case.pattern.block for case in found if case.pattern.kind == "block"} == {
-        (size, size) for size in (16, 32, 64, 128)
-    }
-    assert {case.sparsity for case in found if case.dtype == "bfloat16"} == {0.5, 0.8, 0.9, 0.95, 0.98}
+    assert {case.pattern.block for case in blocks} == {(size, size) for size in (16, 32, 64, 128)}
+    assert {case.sparsity for case in blocks if case.dtype == "bfloat16"} == {0.5, 0.8, 0.9, 0.95}
     assert {case.operation for case in found} == {"matmul", "matmul_backward"}
+
+
+def test_the_gpu_profile_meets_few_columns_in_the_time_that_its_job_has() -> None:
+    """Four representations a case at what a GPU cell is taken for, and seconds more to build 8192 × 28672."""
+    found = matmul.cases("gpu")
+    single = [case for case in found if case.pattern.kind == "element"]
+    narrow = [case for case in single if case.shape[2] <= 64]
+    assert {case.shape[2] for case in narrow} == {1, 2, 4, 8, 16, 32, 64}
+    assert {case.shape[:2] for case in narrow} == {(4096, 4096), (8192, 8192), (8192, 28672)}
+    vectors = [case for case in narrow if case.shape[2] == 1 and case.dtype == "float16"]
+    assert {case.sparsity for case in vectors} == {0.3, 0.4, 0.5, 0.7, 0.9, 0.95}
+    assert {case.dtype for case in narrow} == {"float16", "bfloat16"}
+    assert len(set(found)) == len(found)
+    large = sum(case.shape[1] > 8192 for case in narrow)
+    assert len(single) * 4 * FIRST_S["gpu"] + large * 10 <= 240
+
+
+def test_elements_drawn_on_a_device_are_as_many_as_the_pattern_says_and_repeat() -> None:
+    for sparsity in (0.0, 0.3, 0.95, 1.0):
+        drawn = matmul.drawn_elements((30, 50), sparsity, 3, torch.float16, "cpu")
+        assert torch.count_nonzero(drawn) == round((1.0 - sparsity) * 1500)
+        assert torch.equal(drawn, matmul.drawn_elements((30, 50), sparsity, 3, torch.float16, "cpu"))
+        kept = drawn[drawn != 0].abs()
+        assert ((kept >= 0.5) & (kept <= 1.5)).all()
+    other = matmul.drawn_elements((30, 50), 0.3, 4, torch.float16, "cpu")
+    assert not torch.equal(other != 0, matmul.drawn_elements((30, 50), 0.3, 3, torch.float16, "cpu") != 0)
 
 
 def test_an_unknown_profile_or_operation_names_the_known_ones() -> None:
