@@ -146,7 +146,8 @@ def race(
         enter: tells whether a candidate may run; it is called before the first run, which nobody times, and calls it.
         between: what happens before each timed call, as what empties caches.
         turn: what happens before each round, as taking other copies of the operands.
-        bound_s: seconds that all of it may take, but for the call that is going on when they are over.
+        bound_s: seconds that all of it may take once the first has entered, which loads what all of them need; the call
+            that is going on when they are over is ended.
         clock: returns seconds.
     """
     start = clock()
@@ -160,6 +161,7 @@ def race(
             break
         if enter(candidate):
             runners.append(_Runner(candidate))
+            start = clock() if len(runners) == 1 else start
     if not runners:
         return None
     calls = 1
