@@ -104,7 +104,7 @@ def faults(row: Compiled) -> list[str]:
     return [*(name for name, wrong in found.items() if wrong), *row.banned]
 
 
-_PRODUCTS = ("multiply", "sample", "gather", "reduce")
+_PRODUCTS = ("multiply", "unite", "sample", "gather", "reduce")
 """Kernels that multiply tiles with each other."""
 _WIDE = ("128x256x64", "64x256x64")
 """Tiles that only the newest matrix instructions of a target make sense for."""

@@ -131,7 +131,9 @@ def run(
         chosen = machine.chosen_threads(threads)
         machine.set_threads(chosen)
         order = run.Order(
-            suites=_usable(plan.choose_suites(suite), plan.check_profile(profile)),
+            suites=_usable(
+                [name for name in plan.choose_suites(suite) if name != plan.LAST or dlmc is not None], profile
+            ),
             representations=plan.choose_representations(representation),
             device=device,
             profile=profile,
@@ -149,6 +151,8 @@ def run(
         )
         agendas = run.agendas_of(order)
         console.print(outlook.before(order, agendas))
+        if dlmc is None and suite is None:
+            console.print("not in this run: pruned networks' own matrices; give --dlmc DIR")
         with progress.shown(console) as tell:
             statuses = run.run(order, tell, agendas)
     except (plan.PlanError, DataError, RunFolderError, ValueError) as error:

@@ -63,7 +63,7 @@ def dsd(index: BitmapIndex, values: Tensor, x: Tensor, *, transposed: bool = Fal
     known = recall(index, key)
     if known is not None:
         return known(values, x)  # type: ignore[no-any-return]
-    check_product(index, values, x, DTYPES, transposed=transposed)  # type: ignore[arg-type]
+    check_product(index, values, x, DTYPES, transposed=transposed)
     check_device(index.device)
     out = x.new_empty((*x.shape[:-2], index.shape[1 if transposed else 0], x.shape[-1]))
     if index.nnz == 0 or out.numel() == 0:
@@ -91,7 +91,7 @@ def sdd(index: BitmapIndex, a: Tensor, b: Tensor) -> Tensor:
     known = recall(index, key)
     if known is not None:
         return known(a, b)  # type: ignore[no-any-return]
-    check_sampled(index, a, b, DTYPES)  # type: ignore[arg-type]
+    check_sampled(index, a, b, DTYPES)
     check_device(index.device)
     n = a.shape[1]
     if index.nnz == 0 or n == 0:

@@ -14,7 +14,7 @@ import triton.language as tl
 # triton ships its decorators without types, and a kernel's arguments have none that Python knows: hence the ignores
 
 
-@triton.jit  # type: ignore[untyped-decorator]
+@triton.jit
 def count(word):  # type: ignore[no-untyped-def]
     """Return how many bits of each uint64 are set, as int32; by halves, which LLVM knows for what it is."""
     word = word - ((word >> 1) & 0x5555555555555555)
@@ -23,13 +23,13 @@ def count(word):  # type: ignore[no-untyped-def]
     return ((word * 0x0101010101010101) >> 56).to(tl.int32)
 
 
-@triton.jit  # type: ignore[untyped-decorator]
+@triton.jit
 def load_word(words, inside):  # type: ignore[no-untyped-def]
     """Return words of bits as uint64; none of their bits outside."""
     return tl.load(words, mask=inside, other=0).to(tl.uint64, bitcast=True)
 
 
-@triton.jit  # type: ignore[untyped-decorator]
+@triton.jit
 def octet_of(word, shift, first):  # type: ignore[no-untyped-def]
     """Return the octet of a word at a shift of 0, 8 … 56, and where its values begin if the word's begin at `first`."""
     one = tl.full((), 1, dtype=tl.uint64)
@@ -45,7 +45,7 @@ def take(values, at, octet, BIT: tl.constexpr):  # type: ignore[no-untyped-def]
     return tl.load(values + at, mask=stored, other=0.0), stored, at + bit
 
 
-@triton.jit  # type: ignore[untyped-decorator]
+@triton.jit
 def _eight(values, at, octet):  # type: ignore[no-untyped-def]
     """Return the eight values of an octet side by side: (…, 8)."""
     v0, _, at = take(values, at, octet, 0)

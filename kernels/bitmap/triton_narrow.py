@@ -19,7 +19,7 @@ MOST = 8
 # triton ships its decorators without types, and a kernel's arguments have none that Python knows: hence the ignores
 
 
-@triton.jit  # type: ignore[untyped-decorator]
+@triton.jit
 def _add(total, value, stored, met):  # type: ignore[no-untyped-def]
     """Return total (…, COLUMNS) plus value · met where a value is stored."""
     wide = tl.expand_dims(value, len(value.shape)).to(tl.float32)

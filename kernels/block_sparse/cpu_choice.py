@@ -102,7 +102,8 @@ def _rounded(n: int) -> int:
 def _default(product: str, block: tuple[int, int], dtype: torch.dtype, n: int, micro: str | None) -> Choice:
     """Return what is best where little is multiplied: copying into panels first pays late."""
     found = _candidates(product, block, dtype, n, micro)
-    return next((choice for choice in found if not choice.near and not (choice.dots and n < _DOTS)), found[0])
+    short = product.startswith("sdd") and n < _DOTS  # dot products run along n there, along a block elsewhere
+    return next((choice for choice in found if not choice.near and not (choice.dots and short)), found[0])
 
 
 def machine() -> str:

@@ -44,12 +44,33 @@ class WorkTable:
         return sum(array.numel() * array.element_size() for array in (self.segments, self.split))
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class UnionTable:
+    """Several block rows at a time, over the union of their block columns.
+
+    Attributes:
+        starts: int32 (segments + 1): each `together` block rows have the entries starts[i] .. starts[i + 1].
+        others: int32 (entries): block columns, ascending in a segment.
+        blocks: int32 (entries, together): which stored block each block row has there, or -1.
+    """
+
+    starts: Tensor
+    others: Tensor
+    blocks: Tensor
+
+    @property
+    def nbytes(self) -> int:
+        """Return the bytes of the arrays."""
+        return sum(array.numel() * array.element_size() for array in (self.starts, self.others, self.blocks))
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Held:
-    """What is kept with an index: the longest row of each orientation and the tables made so far."""
+    """What is kept with an index: the longest row of each orientation, and the tables of both kinds made so far."""
 
     longest: dict[bool, int] = field(default_factory=dict)
     tables: dict[tuple[bool, int], WorkTable] = field(default_factory=dict)
+    unions: dict[tuple[bool, int], UnionTable] = field(default_factory=dict)
 
 
 _held: weakref.WeakKeyDictionary[BlockIndex, _Held] = weakref.WeakKeyDictionary()
@@ -76,6 +97,25 @@ def work_table(index: BlockIndex, limit: int, *, transposed: bool = False) -> Wo
     return tables[key]
 
 
+def union_table(index: BlockIndex, together: int, *, transposed: bool = False) -> UnionTable:
+    """Return the unions of so many block rows, or block columns if transposed; made once and kept as `work_table`'s."""
+    unions = _of(index).unions
+    if (transposed, together) not in unions:
+        down, across = index.grid[::-1] if transposed else index.grid
+        rows = index.block_rows()
+        rows, columns = (index.col.long(), rows) if transposed else (rows, index.col.long())
+        numbers, which = torch.unique(rows // together * max(1, across) + columns, return_inverse=True)
+        blocks = torch.full((numbers.numel(), together), -1, dtype=torch.int32, device=index.device)
+        blocks[which, rows % together] = torch.arange(rows.numel(), dtype=torch.int32, device=index.device)
+        bounds = torch.arange(-(-down // together) + 1, device=index.device)
+        unions[transposed, together] = UnionTable(
+            starts=torch.searchsorted(numbers // max(1, across), bounds, out_int32=True),
+            others=(numbers % max(1, across)).int(),
+            blocks=blocks,
+        )
+    return unions[transposed, together]
+
+
 def longest_row(index: BlockIndex, *, transposed: bool = False) -> int:
     """Return how many blocks the fullest block row holds, or block column if transposed."""
     longest = _of(index).longest
@@ -86,8 +126,9 @@ def longest_row(index: BlockIndex, *, transposed: bool = False) -> int:
 
 
 def table_bytes(index: BlockIndex) -> int:
-    """Return the bytes that all work tables kept with an index hold on its device."""
-    return sum(table.nbytes for table in _of(index).tables.values())
+    """Return the bytes that all tables kept with an index hold on its device."""
+    held = _of(index)
+    return sum(one.nbytes for one in held.tables.values()) + sum(one.nbytes for one in held.unions.values())
 
 
 def segment_limit(blocks: int, inner: int, tiles: int, programs: int) -> int:

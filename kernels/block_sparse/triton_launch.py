@@ -10,11 +10,12 @@ import triton
 from torch import Tensor
 
 from sparsebench.kernels.block_sparse.layout import BlockIndex
-from sparsebench.kernels.block_sparse.schedule import longest_row, segment_limit, work_table
+from sparsebench.kernels.block_sparse.schedule import longest_row, segment_limit, union_table, work_table
 from sparsebench.kernels.block_sparse.triton_planes import describe, plane, value_plane
 from sparsebench.kernels.block_sparse.triton_product import add_up, multiply
 from sparsebench.kernels.block_sparse.triton_sampled import sample
 from sparsebench.kernels.block_sparse.triton_tiles import Tile
+from sparsebench.kernels.block_sparse.triton_union import unite
 from sparsebench.kernels.common.triton_launch import grid, processors
 from sparsebench.kernels.common.triton_plan import OPERAND, Launch
 
@@ -56,13 +57,13 @@ class ProductPlan:
     A small product takes the device less time than all this takes the host. It holds an index' arrays, not the index.
 
     Attributes:
-        launch: of the kernel; brought are values, x, out and the partial results.
-        partial: shape of the partial results, or what stands for none.
+        launch: of the kernel; brought are values, x, out and, but for a union, the partial results.
+        partial: shape of the partial results, or what stands for none; None for a union, which has none.
         add_up: launch of the second pass, with the partial results and out; None if no row is split.
     """
 
     launch: Launch
-    partial: tuple[int, ...] | Tensor
+    partial: tuple[int, ...] | Tensor | None
     add_up: Launch | None
 
     def run(self, values: Tensor, x: Tensor, out: Tensor) -> Any:
@@ -74,6 +75,8 @@ class ProductPlan:
             out: (batch, rows, n), or another view of the same.
         """
         partial = self.partial
+        if partial is None:
+            return self.launch(values, x, out)
         if not isinstance(partial, Tensor):
             partial = torch.empty(partial, dtype=torch.float32, device=out.device)
         compiled = self.launch(values, x, out, partial)
@@ -108,6 +111,8 @@ def plan_product(
     """
     (batch, inner, n), rows = x.shape, out.shape[1]
     height = index.block[1 if transposed else 0]
+    if tile.union:
+        return ProductPlan(launch=_union(index, x, out, tile, transposed=transposed), partial=None, add_up=None)
     limit = product_limit(index, x, tile, transposed=transposed) if limit is None else limit
     table = work_table(index, limit, transposed=transposed)
     pieces, tiles = triton.cdiv(height, tile.rows), triton.cdiv(n, tile.columns)
@@ -152,6 +157,33 @@ def plan_product(
         partial=(table.slots, batch, height * n) if table.slots else x.new_empty(0, dtype=torch.float32),
         add_up=second,
     )
+
+
+def _union(index: BlockIndex, x: Tensor, out: Tensor, tile: Tile, *, transposed: bool) -> Launch:
+    """Return the launch of `triton_union.unite`; arguments as in `plan_product`."""
+    (batch, inner, n), rows = x.shape, out.shape[1]
+    together = tile.rows // index.block[1 if transposed else 0]
+    table = union_table(index, together, transposed=transposed)
+    segments = table.starts.numel() - 1
+    return Launch(
+        unite,
+        grid(_tasks(segments * triton.cdiv(n, tile.columns) * batch)),
+        (
+            OPERAND, OPERAND, OPERAND, table.starts, table.others, table.blocks, segments, rows, inner, n,
+            *x.stride(), *out.stride(),
+        ),
+        union_constants(index.block, tile, transposed=transposed),
+        tile.options(nvidia=torch.version.hip is None),
+        device=x.device,
+    )  # fmt: skip
+
+
+def union_constants(block: tuple[int, int], tile: Tile, *, transposed: bool) -> dict[str, int | bool]:
+    """Return the compile-time constants of a union of rows of such blocks."""
+    known = product_constants(block, block, transposed=transposed)
+    shape = {name: known[name] for name in ("HEIGHT", "WIDTH", "VALUE_ROW", "VALUE_COLUMN")}
+    together = tile.rows // known["HEIGHT"]
+    return {**shape, "TOGETHER": together, "COLUMNS": tile.columns, "INNER": tile.inner, "STAGES": tile.stages}
 
 
 def product_constants(block: tuple[int, int], shape: tuple[int, int], *, transposed: bool) -> dict[str, int | bool]:

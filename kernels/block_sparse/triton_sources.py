@@ -7,17 +7,18 @@ from typing import Any
 
 import torch
 
-from sparsebench.kernels.block_sparse import triton_product, triton_sampled
-from sparsebench.kernels.block_sparse.triton_launch import add_up_tile, product_constants
+from sparsebench.kernels.block_sparse import triton_product, triton_sampled, triton_union
+from sparsebench.kernels.block_sparse.triton_launch import add_up_tile, product_constants, union_constants
 from sparsebench.kernels.block_sparse.triton_product import add_up, multiply
 from sparsebench.kernels.block_sparse.triton_sampled import sample
 from sparsebench.kernels.block_sparse.triton_tiles import Limits, Tile, product_tiles, sampled_tiles
+from sparsebench.kernels.block_sparse.triton_union import unite
 from sparsebench.kernels.common.triton_launch import ELEMENTS
 from sparsebench.kernels.common.triton_sources import Source, source
 
 _WIDE, _NARROW = 4096, 16
-_INDEX = ("segments", "split", "others", "order", "col")
-_UNSURE = {*triton_product.COUNTS, *triton_sampled.COUNTS}
+_INDEX = ("segments", "split", "others", "order", "col", "starts", "blocks")
+_UNSURE = {*triton_product.COUNTS, *triton_sampled.COUNTS, *triton_union.COUNTS}
 
 
 def compile_sources(
@@ -65,6 +66,16 @@ def _products(
         height, width = block[::-1] if transposed else block
         described = block[1] * dtype.itemsize % 16 == 0
         tiles = product_tiles(height, width, n, dtype, limits, described=described, split=split)
+        for tile in [tile for tile in tiles if tile.union][: 2 if every_candidate else 1]:
+            form = f"{'ᵀ' if transposed else ''}{' by columns' if by_columns else ''}"
+            ones = ("stride_xr", "stride_or") if by_columns else ("stride_xc", "stride_oc")
+            united = {**union_constants(block, tile, transposed=transposed), **dict.fromkeys(ones, 1)}
+            yield (
+                f"unite {block[0]}x{block[1]}{form} {_text(tile)}",
+                _source(unite, united, dict.fromkeys(("values", "x", "out"), f"*{element}"),
+                        tile.options(nvidia=limits.deep)),
+            )  # fmt: skip
+        tiles = [tile for tile in tiles if not tile.union]
         for tile in tiles if every_candidate else _first(tiles):
             known: dict[str, Any] = {
                 **product_constants(block, block, transposed=transposed),

@@ -26,6 +26,7 @@ from sparsebench.kernels.block_sparse.triton_product import multiply
 from sparsebench.kernels.block_sparse.triton_sampled import sample
 from sparsebench.kernels.block_sparse.triton_tiles import Limits, Tile, product_tiles, sampled_tiles
 from sparsebench.kernels.block_sparse.triton_trial import Trial, compiled_for, order, try_product, try_sampled
+from sparsebench.kernels.block_sparse.triton_union import unite
 from sparsebench.kernels.common.choices import recall, remember
 from sparsebench.kernels.common.gpu import cold_cache, device_is_lost, device_times
 from sparsebench.kernels.common.triton_launch import INTERPRETED, processors
@@ -84,7 +85,12 @@ def busiest(tiles: list[Tile], rows: int, height: int, n: int, most: int) -> lis
         n: columns of the result.
         most: multiprocessors of the device.
     """
-    return sorted(tiles, key=lambda one: -min(most, rows * -(-height // one.rows) * -(-n // one.columns)))
+
+    def tasks(one: Tile) -> int:
+        down = -(-rows * height // one.rows) if one.union else rows * -(-height // one.rows)
+        return down * -(-n // one.columns)
+
+    return sorted(tiles, key=lambda one: -min(most, tasks(one)))
 
 
 def sampled_tile(index: BlockIndex, a: Tensor, b: Tensor) -> Tile:
@@ -218,5 +224,5 @@ def _text(key: Key) -> str:
 def _fingerprint(device: torch.device) -> str:
     """Return the device, Triton's version and the kernels' sources in a few words: a choice depends on them all."""
     facts = torch.cuda.get_device_properties(device)
-    sources = f"{multiply.cache_key[:8]}{sample.cache_key[:8]}"
+    sources = f"{multiply.cache_key[:8]}{sample.cache_key[:8]}{unite.cache_key[:8]}"
     return f"{facts.name} {facts.multi_processor_count} triton-{triton.__version__} {sources}"

@@ -24,6 +24,8 @@ NEAR = 0.02
 """Share of the time by which two candidates may differ and be called equally fast."""
 _ENTRY, _LEAST = 0.6, 3
 """Share of the bound in which candidates may enter, and how many may in any case."""
+_SOONEST = 0.3
+"""Share of the bound before which nothing ends: what else runs may hit some candidates more for a moment."""
 _LAST_LOOK = 0.85
 """Share of the bound after which those who left early are looked at again."""
 _FAR = {2: 0.7, 3: 0.4, 4: 0.25}
@@ -123,7 +125,7 @@ def _error(values: Any, middle: float) -> float:
     """Return the standard error of a median, from the median deviation, which a few outliers do not move."""
     spread = 1.4826 * float(np.median(np.abs(values - middle)))
     # of a few values the median deviation may be tiny by chance: a hundredth is left in any case
-    return 1.2533 * (1 + 4 / values.size) * max(spread, 0.01) / math.sqrt(values.size)
+    return float(1.2533 * (1 + 4 / values.size) * max(spread, 0.01) / math.sqrt(values.size))
 
 
 def race(
@@ -144,7 +146,8 @@ def race(
         enter: tells whether a candidate may run; it is called before the first run, which nobody times, and calls it.
         between: what happens before each timed call, as what empties caches.
         turn: what happens before each round, as taking other copies of the operands.
-        bound_s: seconds that all of it may take, but for the call that is going on when they are over.
+        bound_s: seconds that all of it may take once the first has entered, which loads what all of them need; the call
+            that is going on when they are over is ended.
         clock: returns seconds.
     """
     start = clock()
@@ -158,6 +161,7 @@ def race(
             break
         if enter(candidate):
             runners.append(_Runner(candidate))
+            start = clock() if len(runners) == 1 else start
     if not runners:
         return None
     calls = 1
@@ -184,7 +188,7 @@ def race(
             continue  # looking at all differences takes time too
         alive, gone = _split(alive, number)
         left += gone
-        if over or _decided(alive):
+        if over or (spent() > _SOONEST and _decided(alive)):
             back, number = _returning(left, _leader(alive), number, take, spent)
             left = [runner for runner in left if runner not in back]
             alive += back

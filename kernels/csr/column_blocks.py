@@ -9,6 +9,7 @@ much time as seven elements take.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -47,6 +48,11 @@ class ColumnBlocks:
     def groups(self) -> int:
         """Return how many groups of rows there are."""
         return int(self.starts.shape[0])
+
+    @cached_property
+    def longest(self) -> int:
+        """Return the rows of the longest group."""
+        return int(np.diff(self.bounds).max())
 
     @property
     def nbytes(self) -> int:

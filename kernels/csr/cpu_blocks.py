@@ -16,6 +16,7 @@ from torch import Tensor
 from sparsebench.kernels.common import tiling as common
 from sparsebench.kernels.common.tailed import computed
 from sparsebench.kernels.csr import cpu_block_driver, cpu_block_loops, cpu_generated
+from sparsebench.kernels.csr.column_blocks import WIDEST
 from sparsebench.kernels.csr.cpu_driver import ROW_COST
 from sparsebench.kernels.csr.layout import RowIndex
 from sparsebench.kernels.microkernels import host
@@ -35,7 +36,7 @@ def width(dtype: torch.dtype, n: int, vectors: int) -> int:
     """Return the columns of a block for tiles of so many vectors, a multiple of 8."""
     name = str(dtype).removeprefix("torch.")
     row = vectors * common.lanes_for(name, n) * SIZES[name]
-    return max(8, int(host.cache_bytes(1) * _PANEL) // row // 8 * 8)
+    return min(WIDEST, max(8, int(host.cache_bytes(1) * _PANEL) // row // 8 * 8))
 
 
 def dsd(index: RowIndex, values: Tensor, x: Tensor, out: Tensor, threads: int, vectors: int) -> None:
@@ -65,7 +66,7 @@ def dsd(index: RowIndex, values: Tensor, x: Tensor, out: Tensor, threads: int, v
     while groups < m and -(-items * tiles * groups // threads) * threads > 1.1 * items * tiles * groups:
         groups += 1
     cut = index.column_blocks(wide, groups, ROW_COST)
-    longest = int(np.diff(cut.bounds).max())
+    longest = cut.longest
     panel_row, final_row = columns * size, final * lanes * size
     panel, sums = threads * wide * panel_row, threads * longest * columns * sum_size
     room = torch.empty(index.nnz * size + panel + sums + 128, dtype=torch.uint8)

@@ -23,6 +23,8 @@ _LARGE = 1 << 21
 _REUSE = 8
 """Times that a row of x has to be read for that, on average."""
 _TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-12, torch.float16: 1e-2, torch.bfloat16: 5e-2}
+_CHECKED = 1 << 24
+"""Multiplications that a check may take, two columns in any case."""
 _BOUND_S = 0.5
 """Seconds that the choice for one size class may take."""
 
@@ -53,7 +55,7 @@ def candidates(index: RowIndex, dtype: torch.dtype, n: int, adjacent: bool) -> l
     """Return what may win, the default first."""
     found = [*(_tiles(dtype, n) if adjacent else ()), PANEL]
     if index.nnz * n >= _LARGE and index.nnz >= _REUSE * index.shape[1]:
-        found.append(Choice(way="blocks", vectors=4))
+        found += [Choice(way="blocks", vectors=vectors) for vectors in _widths(dtype, n, (4, 8))]
     return found
 
 
@@ -87,8 +89,7 @@ def choose(index: RowIndex, x: Tensor, product: Product) -> Choice:
             processor.machine(), key, candidates(index, x.dtype, n, adjacent), lambda: trial(index, x, product),
             bound_s=_BOUND_S,
         )  # fmt: skip
-        if best.way != "blocks":
-            index.forget_column_blocks()
+        index.forget_column_blocks()  # those that were tried: what is used is made again
         _known[kind] = found = chooser.changes(), best
     return found[1]
 
@@ -105,7 +106,8 @@ def trial(index: RowIndex, x: Tensor, product: Product) -> Trial[Choice]:
     like = torch.empty_strided((k, x.shape[-1]), x.stride()[-2:], dtype=x.dtype)
     like.copy_(torch.rand(like.shape, generator=generator) + 0.5)
     out = torch.empty((m, x.shape[-1]), dtype=x.dtype)
-    some = torch.linspace(0, x.shape[-1] - 1, min(8, x.shape[-1])).long()  # the first column and the last among them
+    checked = min(x.shape[-1], max(2, min(8, _CHECKED // max(1, index.nnz))))
+    some = torch.linspace(0, x.shape[-1] - 1, checked).long()  # the first column and the last among them
     rows, picked = index.rows(), like[:, some].double()
     want = torch.zeros((m, some.numel()), dtype=torch.float64)
     for column in range(some.numel()):  # one by one: nothing of the size of values times columns is made
@@ -132,9 +134,12 @@ def _half_octaves(count: int) -> int:
 @cache
 def _tiles(dtype: torch.dtype, n: int) -> tuple[Choice, ...]:
     """Return the widths of tiles read in place: enough sums to hide the adder's latency, or what fits registers."""
-    needed = -(-n // lanes_for(str(dtype).removeprefix("torch."), n))
     most = (8, 16, 4) if host.vector_bytes() == 64 else (8, 4)
-    widths = {
-        -(-needed // -(-needed // vectors)): None for vectors in most
-    }  # of about the same width, the last one too
-    return tuple(Choice(way="rows", vectors=vectors) for vectors in widths)
+    return tuple(Choice(way="rows", vectors=vectors) for vectors in _widths(dtype, n, most))
+
+
+@cache
+def _widths(dtype: torch.dtype, n: int, most: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the vectors of tiles of at most so many: of about the same width, so that the last one is no short one."""
+    needed = -(-n // lanes_for(str(dtype).removeprefix("torch."), n))
+    return tuple(dict.fromkeys(-(-needed // -(-needed // vectors)) for vectors in most))

@@ -14,6 +14,8 @@ from sparsebench.kernels.csr.column_blocks import ColumnBlocks, column_blocks
 from sparsebench.kernels.csr.segments import Segments, cut
 
 _LARGEST = 2**31 - 1
+_ORDERS = 3
+"""Orders by blocks of columns that an index holds: two ways are tried in turn, and x may come in two widths."""
 
 Operand = tuple[str, Tensor, tuple[int | None, ...]]
 """A tensor's name, itself, and the sizes that it must end with; None stands for n, which all operands share."""
@@ -115,8 +117,9 @@ class RowIndex:
     @property
     def nbytes(self) -> int:
         """Return the bytes of all that is held: `crow`, `col`, and what was made since, as `columns` and `segments`."""
-        made = [self.__dict__.get(name) for name in ("columns", "_row_segments", "_column_segments", "_blocks")]
-        held = (m for m in made if isinstance(m, (ColumnOrder, Segments, ColumnBlocks)))
+        made = [self.__dict__.get(name) for name in ("columns", "_row_segments", "_column_segments")]
+        held = [m for m in made if isinstance(m, (ColumnOrder, Segments))]
+        held += self.__dict__.get("_blocks", {}).values()
         return _nbytes(self.crow, self.col) + sum(order.nbytes for order in held)
 
     def rows(self) -> Tensor:
@@ -136,15 +139,18 @@ class RowIndex:
         )
 
     def column_blocks(self, width: int, groups: int, cost: int) -> ColumnBlocks:
-        """Return the order by blocks of columns; the last one that was asked for is held as `columns` is."""
-        held: ColumnBlocks | None = self.__dict__.get("_blocks")
-        if held is None or held.width != width or held.groups != groups:
-            held = column_blocks(self.crow.numpy(), self.col.numpy(), self.shape[1], width, groups, cost)
-            self.__dict__["_blocks"] = held
-        return held
+        """Return the order by blocks of columns; the last few that were asked for are held as `columns` is."""
+        held: dict[tuple[int, int], ColumnBlocks] = self.__dict__.setdefault("_blocks", {})
+        found = held.get((width, groups))
+        if found is None:
+            while len(held) >= _ORDERS:
+                held.pop(next(iter(held)))
+            found = column_blocks(self.crow.numpy(), self.col.numpy(), self.shape[1], width, groups, cost)
+            held[width, groups] = found
+        return found
 
     def forget_column_blocks(self) -> None:
-        """Let go of the order by blocks of columns, if it is held."""
+        """Let go of the orders by blocks of columns that are held."""
         self.__dict__.pop("_blocks", None)
 
     @cached_property

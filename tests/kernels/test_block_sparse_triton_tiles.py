@@ -19,11 +19,13 @@ pytest.importorskip("triton")
 
 from triton.runtime.errors import OutOfResources
 
+from sparsebench.kernels.block_sparse import reference
 from sparsebench.kernels.block_sparse import triton_launch as launch
 from sparsebench.kernels.block_sparse import triton_planes as planes
 from sparsebench.kernels.block_sparse import triton_trial as trial
 from sparsebench.kernels.block_sparse import triton_tuner as tuner
 from sparsebench.kernels.block_sparse.layout import BlockIndex, blocks_from_elements, dense_from_blocks
+from sparsebench.kernels.block_sparse.schedule import table_bytes
 from sparsebench.kernels.block_sparse.triton_tiles import Limits, Tile, product_tiles, sampled_tiles
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
@@ -172,6 +174,43 @@ def test_descriptors_read_the_right_matrix_of_a_batch(transposed: bool, by_colum
         tile = Tile(rows=64, columns=64, inner=64, swap=swap, descriptors=True)
         launch.run_product(index, values, x, out.fill_(torch.nan), tile, transposed=transposed)
         assert close(out, dense @ x.double(), dense.abs() @ x.abs().double(), dense.shape[1])
+
+
+@pytest.mark.filterwarnings("ignore:invalid value encountered:RuntimeWarning")  # the interpreter is NumPy
+@pytest.mark.parametrize("finite", [True, False])
+@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize(("block", "shape"), [((16, 16), (150, 90)), ((32, 32), (70, 130)), ((8, 16), (140, 70))])
+def test_unions_of_block_rows(block: tuple[int, int], shape: tuple[int, int], transposed: bool, finite: bool) -> None:
+    """Also where an infinity of x meets a block that one row of the union stores and the next one does not."""
+    index, values = draw(shape, block, 4, torch.float16)
+    assert 0 < index.blocks < index.grid[0] * index.grid[1]
+    inner, rows = shape if transposed else shape[::-1]
+    x = normal((2, inner, 40), 5, torch.float16)
+    if not finite:
+        x[0, 3, 5], x[1, 20, 38], x[1, inner - 1, 7] = torch.inf, torch.nan, -torch.inf
+    out = torch.full((2, rows, 40), torch.nan, device=DEVICE, dtype=torch.float16)
+    tile = Tile(rows=128, columns=32, inner=32, union=True)
+    launch.run_product(index, values, x, out, tile, transposed=transposed)
+    want = reference.dsd(index, values.float(), x.float(), transposed=transposed)
+    right = torch.isfinite(want)
+    assert right.all() == finite
+    assert right.any()
+    assert torch.equal(out.isnan(), want.isnan())
+    assert torch.equal(out.isinf(), want.isinf())
+    size = reference.dsd(index, values.float().abs(), x.float().nan_to_num(0, 0, 0).abs(), transposed=transposed)
+    assert ((out.float() - want)[right].abs() <= (size[right] + 1) * 2**-10).all()
+    kept = out.clone()
+    launch.run_product(index, values, x, out.fill_(torch.nan), tile, transposed=transposed)
+    assert torch.equal(out.nan_to_num(7.0), kept.nan_to_num(7.0))
+    assert table_bytes(index) >= 4 * index.blocks
+
+
+def test_small_blocks_have_a_union_among_their_tiles_and_large_ones_none() -> None:
+    limits = Limits(shared=227 * 1024, descriptors=True, deep=True)
+    for size, split, some in ((16, False, True), (32, False, True), (64, False, False), (16, True, False)):
+        tiles = product_tiles(size, size, 4096, torch.bfloat16, limits, described=True, split=split)
+        assert any(tile.union for tile in tiles) == some
+        assert not tiles[0].union
 
 
 @pytest.mark.parametrize("n", [72, 128])

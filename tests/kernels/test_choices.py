@@ -95,6 +95,8 @@ def test_a_small_product_is_not_measured(cache: Path) -> None:
     crow = torch.arange(0, 17, 4, dtype=torch.int32)
     small = BlockIndex.from_rows(crow, torch.arange(4, dtype=torch.int32).repeat(4), (128, 128), (32, 32))
     assert not cpu.which("dsd", small, torch.float32, 3).near
+    assert cpu.which("dds", small, torch.float32, 2, transposed=True).dots  # along a block
+    assert not cpu.which("sdd", small, torch.bfloat16, 2, transposed=True).dots  # along two elements
     assert not cache.exists()
 
 

@@ -86,7 +86,7 @@ def test_many_blocks_and_groups(dtype: torch.dtype, threads: int, monkeypatch: p
         x = operand((2, SHAPE[1], n), "sliced", 2, dtype)
         out = torch.full((2, SHAPE[0], n), torch.nan, dtype=dtype)
         cpu_blocks.dsd(index, values, x, out, threads, 2)
-        held = index.__dict__["_blocks"]
+        held = list(index.__dict__["_blocks"].values())[-1]
         assert held.blocks > 1
         assert held.groups > 1
         assert_close(out, index, values, x)
@@ -130,8 +130,12 @@ def test_the_order_by_blocks_is_counted_as_long_as_it_is_held() -> None:
     index, values = draw(0.4, 5, torch.float32)
     before = index.nbytes
     computed(index, values, torch.ones(SHAPE[1], 8), Choice(way="blocks", vectors=1))
-    held = index.__dict__["_blocks"]
+    (held,) = index.__dict__["_blocks"].values()
     assert index.nbytes == before + held.nbytes > before + 2 * index.nnz
+    assert index.column_blocks(held.width, held.groups, 4) is held  # ways that are tried in turn do not make it anew
+    for groups in range(10, 20):
+        index.column_blocks(5, groups, 4)
+    assert len(index.__dict__["_blocks"]) == 3
     index.forget_column_blocks()
     assert index.nbytes == before
 
@@ -148,7 +152,7 @@ def test_small_products_are_not_measured_and_larger_ones_once(monkeypatch: pytes
 
     def choose(device: str, key: str, candidates: list[Choice], trial: object, **more: float) -> Choice:
         asked.append(key)
-        assert candidates[-1].way == "panel"
+        assert PANEL in candidates
         return PANEL
 
     monkeypatch.setattr(cpu_choice.chooser, "choose", choose)

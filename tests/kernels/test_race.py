@@ -69,7 +69,7 @@ def test_the_margin_is_how_much_slower_the_second_is() -> None:
     assert found.margin == pytest.approx(0.3, abs=0.03)
     assert found.seconds == pytest.approx(1e-3, rel=0.03)
     assert found.noise == pytest.approx(0.01, abs=0.008)
-    assert machine.now < 0.2  # a still machine needs no whole second
+    assert 0.3 < machine.now < 0.45  # a still machine needs no whole second
 
 
 def test_a_candidate_that_may_not_enter_is_never_run() -> None:
@@ -83,10 +83,23 @@ def test_the_bound_holds_where_a_call_takes_long_and_the_first_are_tried() -> No
     machine = Machine(0, 40, spread=0.02, spikes=0.0, bursts=0.0)
     machine.seconds = np.linspace(0.08, 0.12, 40)[::-1].copy()
     found = raced(machine)
-    assert machine.now < 1.4
+    assert machine.now < 1.6
     assert 2 <= found.tried < 12
     assert not found.decided
     assert machine.seconds[found.best] <= 1.1 * machine.seconds[: found.tried].min()
+
+
+def test_what_the_first_loads_takes_nothing_from_the_race() -> None:
+    machine = Machine(0, 6, spread=0.05, spikes=0.0, bursts=0.0)
+    machine.seconds = np.array([1.3, 1.2, 1.0, 1.2, 1.3, 1.4]) * 1e-3
+
+    def enter(candidate: int) -> bool:
+        machine.now += 5.0 if candidate == 0 else 0.05
+        return True
+
+    found = raced(machine, enter)
+    assert (found.best, found.tried) == (2, 6)
+    assert found.rounds >= 12
 
 
 def test_a_lone_candidate_has_no_second() -> None:

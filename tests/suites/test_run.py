@@ -148,7 +148,7 @@ def test_a_suite_runs_under_plain_pytest_and_its_json_carries_the_row(tmp_path: 
     [
         (["run", "--representation", "nope"], "expected a representation of dense, "),
         (["run", "--representation", "nowhere:Nothing"], "expected nowhere:Nothing to import, got ModuleNotFoundError"),
-        (["run", "--suite", "nope"], "expected a suite of conv2d, matmul, sparse_cnn, sparse_coding, got 'nope'"),
+        (["run", "--suite", "nope"], "expected a suite of conv2d, matmul, sparse_cnn, sparse_coding, dlmc, got 'nope'"),
         (["run", "--profile", "slow"], "expected a profile of gpu, quick, full, got 'slow'"),
         (["run", "--device", "tpu"], "expected a device of cpu, cuda, got 'tpu'"),
         (["run", "--threads", "0"], "expected 1 to "),
