@@ -16,6 +16,7 @@ from sparsebench.kernels.block_sparse.layout import BlockIndex
 from sparsebench.kernels.common import jit, panels
 from sparsebench.kernels.common.sharing import shares_for
 from sparsebench.kernels.microkernels import blas, host, mkl, tiles
+from sparsebench.kernels.microkernels.emit import SIZES
 
 NARROW = 8
 """Columns from which on lanes run along the columns of x; below, x is turned and lanes run along the blocks."""
@@ -97,7 +98,7 @@ def dsd(index: BlockIndex, values: Tensor, x: Tensor, transposed: bool, choice: 
 def _fitting(choice: Choice, n: int, depth: int, dtype: str) -> int:
     """Return the columns of a panel: the choice's, or what half of the second-level cache holds."""
     strip = choice.vectors * tiles.lanes(dtype)
-    fitting = host.cache_bytes(2) // 2 // max(1, depth * tiles.SIZES[dtype])
+    fitting = host.cache_bytes(2) // 2 // max(1, depth * SIZES[dtype])
     return min(max(1, fitting // strip) * strip, choice.tile, -(-n // strip) * strip)
 
 

@@ -22,6 +22,7 @@ from sparsebench.kernels.common.jit import njit
 from sparsebench.kernels.common.sharing import share
 from sparsebench.kernels.microkernels import host, tiles
 from sparsebench.kernels.microkernels.call import call
+from sparsebench.kernels.microkernels.emit import SIZES
 
 DTYPES: tuple[str, ...] = ("float32", "float64")
 """Sums are kept in the result between the parts: halves would be rounded in between."""
@@ -184,7 +185,7 @@ def _tiles(
     across = (*(count * wide for count in range(vectors, 1, -1)), *tiles.halves(wide))
     down = tuple(range(rows, 0, -1))
     needed = frozenset((r, c) for r in tiles.even(rows, heights) for c in tiles.used(across, widths))
-    strides = (("a_row", a_row), ("a_inner", tiles.SIZES[dtype]), ("b_inner", stride))
+    strides = (("a_row", a_row), ("a_inner", SIZES[dtype]), ("b_inner", stride))
     return tiles.table("outer", dtype, down, across, needed, False, strides, adds=adds)
 
 

@@ -43,7 +43,7 @@ def used(sizes: Sequence[int], totals: Sequence[int]) -> set[int]:
 
 def even(largest: int, totals: Sequence[int]) -> set[int]:
     """Return the heights of the strips, as equal as they can be and of at most `largest`, that totals are cut into."""
-    found = set()
+    found: set[int] = set()
     for total in totals:
         strips = -(-total // largest)
         found.update({total // strips, -(-total // strips)} if strips else ())
