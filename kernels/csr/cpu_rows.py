@@ -34,6 +34,11 @@ class Plan:
     numbers: Any
     bounds: Any
 
+    @property
+    def nbytes(self) -> int:
+        """Return the bytes of both arrays."""
+        return int(self.numbers.nbytes + self.bounds.nbytes)
+
 
 def plan(index: RowIndex, x: Tensor, t: Tiling, threads: int, shares: int, cost: int) -> Plan:
     """Return the plan for x (k, n) or (items, k, n) of these sizes and strides.

@@ -120,7 +120,9 @@ class RowIndex:
         made = [self.__dict__.get(name) for name in ("columns", "_row_segments", "_column_segments")]
         held = [m for m in made if isinstance(m, (ColumnOrder, Segments))]
         held += self.__dict__.get("_blocks", {}).values()
-        return _nbytes(self.crow, self.col) + sum(order.nbytes for order in held)
+        plans = [part for kept in self.__dict__.get("plans", {}).values() if isinstance(kept, tuple) for part in kept]
+        planned = sum(int(getattr(part, "nbytes", 0)) for part in plans)
+        return _nbytes(self.crow, self.col) + sum(order.nbytes for order in held) + planned
 
     def rows(self) -> Tensor:
         """Return the row of every stored element, a new int64 tensor (nnz)."""
@@ -155,7 +157,7 @@ class RowIndex:
 
     @cached_property
     def plans(self) -> dict[Any, Any]:
-        """Return what kernels keep for operands that they met: a few hundred bytes each, not counted in `nbytes`."""
+        """Return what kernels keep for operands that they met; arrays of the CPU's are counted in `nbytes`."""
         return {}
 
     def segments(self, transposed: bool) -> Segments:
