@@ -17,7 +17,7 @@ from sparsebench.kernels.common.triton_launch import ELEMENTS
 from sparsebench.kernels.common.triton_sources import Source, source
 
 _WIDE, _NARROW = 4096, 16
-_INDEX = ("segments", "split", "others", "order", "col", "starts", "blocks")
+_INDEX = ("segments", "split", "others", "order", "col", "starts")
 _UNSURE = {*triton_product.COUNTS, *triton_sampled.COUNTS, *triton_union.COUNTS}
 
 
@@ -72,7 +72,7 @@ def _products(
             united = {**union_constants(block, tile, transposed=transposed), **dict.fromkeys(ones, 1)}
             yield (
                 f"unite {block[0]}x{block[1]}{form} {_text(tile)}",
-                _source(unite, united, dict.fromkeys(("values", "x", "out"), f"*{element}"),
+                _source(unite, united, {**dict.fromkeys(("values", "x", "out"), f"*{element}"), "blocks": "*i32"},
                         tile.options(nvidia=limits.deep)),
             )  # fmt: skip
         tiles = [tile for tile in tiles if not tile.union]
