@@ -21,7 +21,7 @@ LIBRARIES = {"cpu": "numba", "cuda": "triton"}
 
 
 class Indexed(Representation):
-    """Hold values, and an index of the kernels that says where they stand."""
+    """Hold values, and an index that says where they stand; products are the folder's `dsd` and `sdd`."""
 
     folder: ClassVar[str]
     """Of the kernels, as "csr"."""
@@ -54,6 +54,30 @@ class Indexed(Representation):
         """
         check_values(values, self._values)
         return type(self)(stand_in(values, self.shape), self._index, values.contiguous())
+
+    def matmul(self, x: Tensor) -> Tensor:
+        """Return self @ x, (m, k) @ (k, n) -> (m, n).
+
+        Raises:
+            ValueError: if shape, dtype or device of x do not fit.
+        """
+        product: Tensor = self._backend.dsd(self._index, self._values, x)
+        return product
+
+    def rmatmul(self, x: Tensor) -> Tensor:
+        """Return selfᵀ @ x, (k, m) @ (m, n) -> (k, n); errors as in `matmul`."""
+        product: Tensor = self._backend.dsd(self._index, self._values, x, transposed=True)
+        return product
+
+    def sampled_matmul(self, a: Tensor, b: Tensor) -> Tensor:
+        """Return (a @ b) at the stored places, (m, n) @ (n, k) -> shaped as `values`.
+
+        Raises:
+            ValueError: if shape, dtype or device of a or b do not fit.
+        """
+        self.check_operands("sampled_matmul", a, b)
+        product: Tensor = self._backend.sdd(self._index, a, b)
+        return product
 
     def storage(self) -> Storage:
         """Return the bytes of the values, and of every index array that is held by now."""

@@ -72,30 +72,6 @@ class Bitmap(Indexed):
         """Return a new strided tensor."""
         return expand(self._index, self._values).reshape(self.shape)
 
-    def matmul(self, x: Tensor) -> Tensor:
-        """Return self @ x, (m, k) @ (k, n) -> (m, n).
-
-        Raises:
-            ValueError: if shape, dtype or device of x do not fit.
-        """
-        product: Tensor = self._backend.dsd(self._index, self._values, x)
-        return product
-
-    def rmatmul(self, x: Tensor) -> Tensor:
-        """Return selfᵀ @ x, (k, m) @ (m, n) -> (k, n); errors as in `matmul`."""
-        product: Tensor = self._backend.dsd(self._index, self._values, x, transposed=True)
-        return product
-
-    def sampled_matmul(self, a: Tensor, b: Tensor) -> Tensor:
-        """Return (a @ b) at the stored places, (m, n) @ (n, k) -> (stored,).
-
-        Raises:
-            ValueError: if shape, dtype or device of a or b do not fit.
-        """
-        self.check_operands("sampled_matmul", a, b)
-        product: Tensor = self._backend.sdd(self._index, a, b)
-        return product
-
     def conv2d(self, x: Tensor, *, stride: Pair = (1, 1), padding: Pair = (0, 0), dilation: Pair = (1, 1)) -> Tensor:
         """Return the convolution of x (n, in, h, w) -> (n, out, h', w') with the weight made dense in a workspace.
 

@@ -46,27 +46,3 @@ class Csr(Sliding):
     def to_dense(self) -> Tensor:
         """Return a new strided tensor."""
         return dense_from_elements(self._index, self._values).reshape(self.shape)
-
-    def matmul(self, x: Tensor) -> Tensor:
-        """Return self @ x, (m, k) @ (k, n) -> (m, n).
-
-        Raises:
-            ValueError: if shape, dtype or device of x do not fit.
-        """
-        product: Tensor = self._backend.dsd(self._index, self._values, x)
-        return product
-
-    def rmatmul(self, x: Tensor) -> Tensor:
-        """Return selfᵀ @ x, (k, m) @ (m, n) -> (k, n); errors as in `matmul`."""
-        product: Tensor = self._backend.dsd(self._index, self._values, x, transposed=True)
-        return product
-
-    def sampled_matmul(self, a: Tensor, b: Tensor) -> Tensor:
-        """Return (a @ b) at the stored places, (m, n) @ (n, k) -> (stored,).
-
-        Raises:
-            ValueError: if shape, dtype or device of a or b do not fit.
-        """
-        self.check_operands("sampled_matmul", a, b)
-        product: Tensor = self._backend.sdd(self._index, a, b)
-        return product
