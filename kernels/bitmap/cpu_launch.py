@@ -94,13 +94,19 @@ def quick(index: BitmapIndex, values: Tensor, x: Tensor) -> Tensor | None:
     return out
 
 
+def _regime(x: Tensor, choice: Choice) -> tuple[bool, Way]:
+    """Return whether x is multiplied in registers, and which way; one that is not finite meets stored ones only."""
+    inside, way = x.shape[1] <= choice.registers, choice.way
+    if not (inside and way.exact) and not _finite(x):
+        return True, _exact(way)
+    return inside, way
+
+
 def forward(index: BitmapIndex, values: Tensor, x: Tensor, choice: Choice) -> Tensor:
     """Return self @ x, (m, k) @ (k, n) -> (m, n); something is stored, and n ≥ 1."""
     m, k = index.shape
-    n, way = x.shape[1], choice.way
-    inside = n <= choice.registers
-    if not (inside and way.exact) and not _finite(x):
-        inside, way = True, _exact(way)
+    n = x.shape[1]
+    inside, way = _regime(x, choice)
     if inside:
         return _forward(index, values, x, way)
     p = plan(index)
@@ -121,10 +127,8 @@ def forward(index: BitmapIndex, values: Tensor, x: Tensor, choice: Choice) -> Te
 def transposed(index: BitmapIndex, values: Tensor, x: Tensor, choice: Choice) -> Tensor:
     """Return selfᵀ @ x, (k, m) @ (m, n) -> (k, n); something is stored, and n ≥ 1."""
     m, k = index.shape
-    n, way = x.shape[1], choice.way
-    inside = n <= choice.registers
-    if not (inside and way.exact) and not _finite(x):
-        inside, way = True, _exact(way)
+    n = x.shape[1]
+    inside, way = _regime(x, choice)
     if inside:
         return _transposed(index, values, x, way)
     p = plan(index)

@@ -62,7 +62,7 @@ def dsd(index: BitmapIndex, values: Tensor, x: Tensor, *, transposed: bool = Fal
     key = signature(("dsd", transposed), values, x)
     known = recall(index, key)
     if known is not None:
-        return known(values, x)  # type: ignore[no-any-return]
+        return known(values, x)
     check_product(index, values, x, DTYPES, transposed=transposed)
     check_device(index.device)
     out = x.new_empty((*x.shape[:-2], index.shape[1 if transposed else 0], x.shape[-1]))
@@ -70,7 +70,7 @@ def dsd(index: BitmapIndex, values: Tensor, x: Tensor, *, transposed: bool = Fal
         return out.zero_()
     flat = x.detach().reshape(-1, *x.shape[-2:])
     plan = _plan(index, flat, x, out, transposed=transposed)
-    return keep(index, key, plan)(values, x)  # type: ignore[no-any-return]
+    return keep(index, key, plan)(values, x)
 
 
 def sdd(index: BitmapIndex, a: Tensor, b: Tensor) -> Tensor:
@@ -90,7 +90,7 @@ def sdd(index: BitmapIndex, a: Tensor, b: Tensor) -> Tensor:
     key = signature(("sdd",), a, b)
     known = recall(index, key)
     if known is not None:
-        return known(a, b)  # type: ignore[no-any-return]
+        return known(a, b)
     check_sampled(index, a, b, DTYPES)
     check_device(index.device)
     n = a.shape[1]
@@ -109,7 +109,7 @@ def sdd(index: BitmapIndex, a: Tensor, b: Tensor) -> Tensor:
         tile.options(nvidia=torch.version.hip is None),
         device=a.device,
     )  # fmt: skip
-    return keep(index, key, _Plan(shape=(index.nnz,), launch=launch))(a, b)  # type: ignore[no-any-return]
+    return keep(index, key, _Plan(shape=(index.nnz,), launch=launch))(a, b)
 
 
 @dataclass(frozen=True, kw_only=True)

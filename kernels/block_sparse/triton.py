@@ -45,7 +45,7 @@ def dsd(index: BlockIndex, values: Tensor, x: Tensor, *, transposed: bool = Fals
     key = signature(("dsd", transposed), values, x)
     known = recall(index, key)
     if known is not None:
-        return known(values, x)  # type: ignore[no-any-return]
+        return known(values, x)
     check_product(index, values, x, axis=-2, transposed=transposed, dtypes=DTYPES)
     check_device(index.device)
     out = x.new_empty((*x.shape[:-2], index.shape[1 if transposed else 0], x.shape[-1]))
@@ -61,7 +61,7 @@ def dds(index: BlockIndex, values: Tensor, x: Tensor, *, transposed: bool = Fals
     key = signature(("dds", transposed), values, x)
     known = recall(index, key)
     if known is not None:
-        return known(values, x)  # type: ignore[no-any-return]
+        return known(values, x)
     check_product(index, values, x, axis=-1, transposed=not transposed, dtypes=DTYPES)
     check_device(index.device)
     columns = index.shape[0 if transposed else 1]
@@ -93,7 +93,7 @@ def sdd(index: BlockIndex, a: Tensor, b: Tensor, *, transposed: bool = False) ->
     key = signature(("sdd", transposed), a, b)
     known = recall(index, key)
     if known is not None:
-        return known(a, b)  # type: ignore[no-any-return]
+        return known(a, b)
     check_sampled(index, a, b, transposed=transposed, dtypes=DTYPES)
     check_device(index.device)
     out = torch.empty((index.blocks, *index.block), dtype=a.dtype, device=a.device)
@@ -104,7 +104,7 @@ def sdd(index: BlockIndex, a: Tensor, b: Tensor, *, transposed: bool = False) ->
     plan = plan_sampled(index, first, second, out, sampled_tile(index, first, second))
     flats = tuple(_flat(one, seen) for one, seen in zip((a, b), both, strict=True))
     call = _SampledCall(plan=plan, shape=tuple(out.shape), flats=flats, transposed=transposed)
-    return keep(index, key, call)(a, b)  # type: ignore[no-any-return]
+    return keep(index, key, call)(a, b)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,7 +161,7 @@ def _planned(
     tile = product_tile(index, values, batch, result, transposed=transposed)
     plan = plan_product(index, values, batch, result, tile, transposed=transposed)
     call = _ProductCall(plan=plan, shape=tuple(out.shape), flat=_flat(x, _one_batch(x)))
-    return keep(index, key, call)(values, x)  # type: ignore[no-any-return]
+    return keep(index, key, call)(values, x)
 
 
 def _flat(x: Tensor, seen: Tensor) -> torch.Size | None:

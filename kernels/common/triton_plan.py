@@ -29,7 +29,10 @@ _MOST = 256
 
 Key = tuple[Any, ...]
 
-_held: weakref.WeakKeyDictionary[Any, dict[Key, Any]] = weakref.WeakKeyDictionary()
+Planned = Callable[..., Tensor]
+"""A call whose plan is made: takes the operands that its key was made of, and returns the result, if it makes one."""
+
+_held: weakref.WeakKeyDictionary[Any, dict[Key, Planned]] = weakref.WeakKeyDictionary()
 
 
 class Box:
@@ -193,13 +196,13 @@ def signature(kind: Key, *operands: Tensor) -> Key | None:
     return tuple(found)
 
 
-def recall(index: object, key: Key | None) -> Any:
+def recall(index: object, key: Key | None) -> Planned | None:
     """Return the plan of an index that was kept by this key, or None."""
     plans = _held.get(index)
     return None if plans is None else plans.get(key)  # type: ignore[arg-type]
 
 
-def keep(index: object, key: Key | None, plan: Any) -> Any:
+def keep(index: object, key: Key | None, plan: Planned) -> Planned:
     """Keep a plan for as long as the index lives, and return it; it must not hold the index, which would never go."""
     plans = _held.setdefault(index, {})
     if len(plans) >= _MOST:

@@ -50,7 +50,7 @@ def dsd(index: RowIndex, values: Tensor, x: Tensor, *, transposed: bool = False)
     key = signature(("dsd", transposed), values, x)
     known = recall(index, key)
     if known is not None:
-        return known(values, x)  # type: ignore[no-any-return]
+        return known(values, x)
     check_product(index, values, x, DTYPES, transposed=transposed)
     check_device(index.device)
     rows, n = index.shape[1 if transposed else 0], x.shape[-1]
@@ -58,7 +58,7 @@ def dsd(index: RowIndex, values: Tensor, x: Tensor, *, transposed: bool = False)
     if out.numel() == 0:
         return out
     plan = _plan(index, x.detach().reshape(-1, *x.shape[-2:]), x, out, transposed=transposed)
-    return keep(index, key, plan)(values, x)  # type: ignore[no-any-return]
+    return keep(index, key, plan)(values, x)
 
 
 def sdd(index: RowIndex, a: Tensor, b: Tensor) -> Tensor:
@@ -78,7 +78,7 @@ def sdd(index: RowIndex, a: Tensor, b: Tensor) -> Tensor:
     key = signature(("sdd",), a, b)
     known = recall(index, key)
     if known is not None:
-        return known(a, b)  # type: ignore[no-any-return]
+        return known(a, b)
     check_sampled(index, a, b, DTYPES)
     check_device(index.device)
     n, s = a.shape[1], index.segments(False)
@@ -97,7 +97,7 @@ def sdd(index: RowIndex, a: Tensor, b: Tensor) -> Tensor:
             {"ROWS": taken, "ENTRIES": entries, "COLUMNS": _width(n)},
             device=a.device,
         ))  # fmt: skip
-    return keep(index, key, _Plan(shape=(index.nnz,), launches=tuple(launches)))(a, b)  # type: ignore[no-any-return]
+    return keep(index, key, _Plan(shape=(index.nnz,), launches=tuple(launches)))(a, b)
 
 
 @dataclass(frozen=True, kw_only=True)

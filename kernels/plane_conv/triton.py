@@ -50,7 +50,7 @@ def shared(geometry: Geometry, maps: SharedMaps, values: Tensor, x: Tensor) -> T
     key = signature(("shared", geometry), values, x)
     known = recall(maps, key)
     if known is not None:
-        return known(values, x)  # type: ignore[no-any-return]
+        return known(values, x)
     rows, count = _check_shared(geometry, maps, values)
     out = _result(geometry, maps.shape, values, x)
 
@@ -62,7 +62,7 @@ def shared(geometry: Geometry, maps: SharedMaps, values: Tensor, x: Tensor) -> T
         terms = Terms(kind="shared", maps=maps.maps, rows=rows, count=count, order=maps.rows)
         parts = plan_gather(geometry, [forward_step(geometry)], terms, prepare(values), x, out, x.shape[0])
     plan = Convolution(shape=tuple(out.shape), parts=parts, prepare=prepare, clear=rows < maps.shape[0] or count == 0)
-    return keep(maps, key, plan)(values, x)  # type: ignore[no-any-return]
+    return keep(maps, key, plan)(values, x)
 
 
 def shared_input(geometry: Geometry, maps: SharedMaps, values: Tensor, g: Tensor, size: Pair) -> Tensor:
@@ -70,7 +70,7 @@ def shared_input(geometry: Geometry, maps: SharedMaps, values: Tensor, g: Tensor
     key = signature(("shared input", geometry, tuple(size)), values, g)
     known = recall(maps, key)
     if known is not None:
-        return known(values, g)  # type: ignore[no-any-return]
+        return known(values, g)
     count, rows = _check_shared(geometry, maps, values)
     out = _input_result(geometry, maps.shape, values, g, size)
 
@@ -82,7 +82,7 @@ def shared_input(geometry: Geometry, maps: SharedMaps, values: Tensor, g: Tensor
         terms = Terms(kind="shared", maps=maps.rows, rows=rows, count=count, order=maps.maps)
         parts = plan_gather(geometry, input_steps(geometry, size), terms, prepare(values), g, out, g.shape[0])
     plan = Convolution(shape=tuple(out.shape), parts=parts, prepare=prepare, clear=rows < maps.shape[1] or count == 0)
-    return keep(maps, key, plan)(values, g)  # type: ignore[no-any-return]
+    return keep(maps, key, plan)(values, g)
 
 
 def shared_values(geometry: Geometry, maps: SharedMaps, g: Tensor, x: Tensor) -> Tensor:
@@ -99,7 +99,7 @@ def blocks(geometry: Geometry, index: BlockIndex, values: Tensor, x: Tensor) -> 
     key = signature(("blocks", geometry), values, x)
     known = recall(index, key)
     if known is not None:
-        return known(values, x)  # type: ignore[no-any-return]
+        return known(values, x)
     shape = _check_blocks(geometry, index, values)
     out = _result(geometry, shape, values, x)
     steps = [forward_step(geometry)]
@@ -114,7 +114,7 @@ def blocks(geometry: Geometry, index: BlockIndex, values: Tensor, x: Tensor) -> 
         )  # fmt: skip
         parts = plan_gather(geometry, steps, terms, prepare(values), x, out, x.shape[0])
     plan = Convolution(shape=tuple(out.shape), parts=parts, prepare=prepare)
-    return keep(index, key, plan)(values, x)  # type: ignore[no-any-return]
+    return keep(index, key, plan)(values, x)
 
 
 def blocks_input(geometry: Geometry, index: BlockIndex, values: Tensor, g: Tensor, size: Pair) -> Tensor:
@@ -122,7 +122,7 @@ def blocks_input(geometry: Geometry, index: BlockIndex, values: Tensor, g: Tenso
     key = signature(("blocks input", geometry, tuple(size)), values, g)
     known = recall(index, key)
     if known is not None:
-        return known(values, g)  # type: ignore[no-any-return]
+        return known(values, g)
     shape = _check_blocks(geometry, index, values)
     out = _input_result(geometry, shape, values, g, size)
     steps = input_steps(geometry, size)
@@ -137,7 +137,7 @@ def blocks_input(geometry: Geometry, index: BlockIndex, values: Tensor, g: Tenso
         )  # fmt: skip
         parts = plan_gather(geometry, steps, terms, prepare(values), g, out, g.shape[0])
     plan = Convolution(shape=tuple(out.shape), parts=parts, prepare=prepare)
-    return keep(index, key, plan)(values, g)  # type: ignore[no-any-return]
+    return keep(index, key, plan)(values, g)
 
 
 def blocks_values(geometry: Geometry, index: BlockIndex, g: Tensor, x: Tensor) -> Tensor:
@@ -161,13 +161,13 @@ def elements(geometry: Geometry, index: RowIndex, values: Tensor, x: Tensor) -> 
     key = signature(("elements", geometry), values, x)
     known = recall(index, key)
     if known is not None:
-        return known(values, x)  # type: ignore[no-any-return]
+        return known(values, x)
     check("values", values, (index.nnz,), values, DTYPES)
     _check_device(index.device, "values", values)
     out = _result(geometry, (index.shape[0], maps_of(index.shape, geometry)), values, x)
     parts = plan_elements(geometry, index.crow, index.col, x, out)
     plan = Convolution(shape=tuple(out.shape), parts=parts, prepare=_contiguous)
-    return keep(index, key, plan)(values, x)  # type: ignore[no-any-return]
+    return keep(index, key, plan)(values, x)
 
 
 def elements_input(geometry: Geometry, index: RowIndex, values: Tensor, g: Tensor, size: Pair) -> Tensor:
@@ -175,7 +175,7 @@ def elements_input(geometry: Geometry, index: RowIndex, values: Tensor, g: Tenso
     key = signature(("elements input", geometry, tuple(size)), values, g)
     known = recall(index, key)
     if known is not None:
-        return known(values, g)  # type: ignore[no-any-return]
+        return known(values, g)
     check("values", values, (index.nnz,), values, DTYPES)
     _check_device(index.device, "values", values)
     out = _input_result(geometry, (index.shape[0], maps_of(index.shape, geometry)), values, g, size)
@@ -183,7 +183,7 @@ def elements_input(geometry: Geometry, index: RowIndex, values: Tensor, g: Tenso
     lists = order.ccol, order.row, order.place
     parts = plan_pairs(geometry, input_steps(geometry, size), lists, g, out, elements=True)
     plan = Convolution(shape=tuple(out.shape), parts=parts, prepare=_contiguous)
-    return keep(index, key, plan)(values, g)  # type: ignore[no-any-return]
+    return keep(index, key, plan)(values, g)
 
 
 def elements_values(geometry: Geometry, index: RowIndex, g: Tensor, x: Tensor) -> Tensor:
@@ -199,7 +199,7 @@ def planes(geometry: Geometry, index: RowIndex, values: Tensor, weight: Tensor) 
     key = signature(("planes", geometry), values, weight)
     known = recall(index, key)
     if known is not None:
-        return known(weight, values)  # type: ignore[no-any-return]
+        return known(weight, values)
     check("values", values, (index.nnz, None, None), values, DTYPES)
     check("weight", weight, (None, index.shape[1], *geometry.kernel), values, None)
     _check_device(index.device, "values", values)
@@ -213,7 +213,7 @@ def planes(geometry: Geometry, index: RowIndex, values: Tensor, weight: Tensor) 
     steps = [forward_step(geometry)]
     parts = plan_gather(geometry, steps, terms, prepare(weight), values, out, samples)
     plan = Convolution(shape=tuple(out.shape), parts=parts, prepare=prepare)
-    return keep(index, key, plan)(weight, values)  # type: ignore[no-any-return]
+    return keep(index, key, plan)(weight, values)
 
 
 def planes_input(geometry: Geometry, index: RowIndex, g: Tensor, weight: Tensor, size: Pair) -> Tensor:
@@ -221,7 +221,7 @@ def planes_input(geometry: Geometry, index: RowIndex, g: Tensor, weight: Tensor,
     key = signature(("planes input", geometry, tuple(size)), g, weight)
     known = recall(index, key)
     if known is not None:
-        return known(weight, g)  # type: ignore[no-any-return]
+        return known(weight, g)
     check("weight", weight, (None, index.shape[1], *geometry.kernel), weight, DTYPES)
     check("g", g, (index.shape[0], weight.shape[0], *geometry.output(size)), weight, None)
     _check_device(index.device, "g", g)
@@ -230,7 +230,7 @@ def planes_input(geometry: Geometry, index: RowIndex, g: Tensor, weight: Tensor,
     steps = input_steps(geometry, size)
     parts = plan_gather(geometry, steps, terms, _taps_first(weight), g, out, index.shape[0])
     plan = Convolution(shape=tuple(out.shape), parts=parts, prepare=_taps_first)
-    return keep(index, key, plan)(weight, g)  # type: ignore[no-any-return]
+    return keep(index, key, plan)(weight, g)
 
 
 def planes_weight(geometry: Geometry, index: RowIndex, values: Tensor, g: Tensor) -> Tensor:

@@ -68,7 +68,7 @@ def decode(index: CodeIndex, values: Tensor, dictionary: Tensor) -> Tensor:
     key = signature(("decode",), values, dictionary)
     known = recall(index, key)
     if known is not None:
-        return known(values, dictionary)  # type: ignore[no-any-return]
+        return known(values, dictionary)
     check_values(index, values)
     check_dense(index, "dictionary", dictionary, index.shape[1])
     check_dtypes(DTYPES, values=values, dictionary=dictionary)
@@ -82,7 +82,7 @@ def decode(index: CodeIndex, values: Tensor, dictionary: Tensor) -> Tensor:
         {"ENTRIES": ENTRIES, "COLUMNS": width},
         device=dictionary.device,
     )
-    return keep(index, key, _Plan(shape=(n, d), launch=launch))(values, dictionary)  # type: ignore[no-any-return]
+    return keep(index, key, _Plan(shape=(n, d), launch=launch))(values, dictionary)
 
 
 def decode_dictionary(index: CodeIndex, values: Tensor, error: Tensor) -> Tensor:
@@ -90,11 +90,11 @@ def decode_dictionary(index: CodeIndex, values: Tensor, error: Tensor) -> Tensor
     key = signature(("dictionary",), values, error)
     known = recall(index, key)
     if known is not None:
-        return known(values, error)  # type: ignore[no-any-return]
+        return known(values, error)
     _check_gradient(index, values, error)
     begin = index.units.begin
     plan = _collect(index, begin[:-1], begin[1:], error)
-    return keep(index, key, plan)(values, error)  # type: ignore[no-any-return]
+    return keep(index, key, plan)(values, error)
 
 
 def decode_active(index: CodeIndex, values: Tensor, error: Tensor) -> tuple[Tensor, Tensor]:
@@ -110,7 +110,7 @@ def decode_values(index: CodeIndex, error: Tensor, dictionary: Tensor) -> Tensor
     key = signature(("values",), error, dictionary)
     known = recall(index, key)
     if known is not None:
-        return known(error, dictionary)  # type: ignore[no-any-return]
+        return known(error, dictionary)
     check_dense(index, "error", error, index.shape[0])
     check_dense(index, "dictionary", dictionary, index.shape[1], error.shape[1])
     check_dtypes(DTYPES, error=error, dictionary=dictionary)
@@ -127,7 +127,7 @@ def decode_values(index: CodeIndex, error: Tensor, dictionary: Tensor) -> Tensor
         device=error.device,
     )  # fmt: skip
     plan = _Plan(shape=(n, index.slots), launch=launch)
-    return keep(index, key, plan)(error, dictionary)  # type: ignore[no-any-return]
+    return keep(index, key, plan)(error, dictionary)
 
 
 @dataclass(frozen=True, kw_only=True)
