@@ -149,7 +149,7 @@ def _plan(index: BitmapIndex, x: Tensor, given: Tensor, out: Tensor, *, transpos
     items, _, n = x.shape
     rows = out.shape[-2]
     if n <= narrow.MOST:
-        tile = narrow_tile(n, x.dtype, 8 * chunks, transposed=transposed)
+        tile = narrow_tile(n, 8 * chunks, transposed=transposed)
         kernel = narrow.narrow_transposed if transposed else narrow.narrow
         tasks, every = (chunks, math.ceil(groups / tile.groups)) if transposed else (groups, tile.steps(chunks))
         tasks *= math.ceil(n / tile.columns)

@@ -37,7 +37,7 @@ def compile_sources(dtype: torch.dtype, *, nvidia: bool) -> dict[str, Source]:
     for transposed, form in ((False, ""), (True, "_transposed")):
         kernel = narrow.narrow_transposed if transposed else narrow.narrow
         for n in (1, narrow.MOST):
-            tile = narrow_tile(n, dtype, 4096, transposed=transposed)
+            tile = narrow_tile(n, 4096, transposed=transposed)
             ones = {"n": 1, "stride_xr": 1, "stride_or": 1} if n == 1 else {}
             constants = tile.constants(kernel.arg_names)
             add(f"narrow{form} {n}", kernel, constants, element, tile.options(nvidia=nvidia), stride_xc=1, **ones)

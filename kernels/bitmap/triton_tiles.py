@@ -43,18 +43,17 @@ class Tile:
         return {"num_warps": max(1, self.warps // 2)}  # AMD's are twice as wide
 
 
-def narrow_tile(n: int, dtype: torch.dtype, octets: int, *, transposed: bool) -> Tile:
+def narrow_tile(n: int, octets: int, *, transposed: bool) -> Tile:
     """Return the tile of a product with few columns: a lane decodes 32 places at a time.
 
     Args:
         n: columns of x.
-        dtype: of values and x; eight columns in float32 take more registers than there are where Sᵀ is multiplied.
         octets: of eight columns of S, in a row.
-        transposed: whether Sᵀ is multiplied.
+        transposed: whether Sᵀ is multiplied: sums of eight columns take more registers than there are then.
     """
-    columns = side(n, 1, 4 if transposed and dtype == torch.float32 else 8)
+    columns = side(n, 1, 4 if transposed else 8)
     if transposed:
-        return Tile(groups=16, columns=columns)
+        return Tile(groups=16, columns=columns, warps=8 if columns > 2 else 4)
     wide = side(octets, 32, 128)
     return Tile(octets=wide, columns=columns, warps=wide // 32)
 

@@ -191,7 +191,7 @@ def test_tiles_are_powers_of_two_and_parts_fill_a_device() -> None:
         for n in (1, 3, 8, 9, 100, 5000):
             for transposed in (False, True):
                 for tile in (
-                    triton_tiles.narrow_tile(min(n, 8), dtype, n, transposed=transposed),
+                    triton_tiles.narrow_tile(min(n, 8), n, transposed=transposed),
                     triton_tiles.product_tile(n, dtype, transposed=transposed),
                     triton_tiles.sampled_tile(n, dtype),
                 ):
